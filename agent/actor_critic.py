@@ -1,0 +1,116 @@
+"""Critic ensemble and policy on latents, and their losses."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from configs.schema import ActorCriticOptions, WorldModelOptions
+from world_model.heads import TwoHot
+from world_model.layers import EnsembleMLP, mlp
+from world_model.momentum import ema_update
+
+
+def discount_for(episode_steps: int) -> float:
+    """Discount from the episode length in decisions, 1 - 5 / steps within [0.95, 0.995].
+
+    Source: TD-MPC2, arXiv:2310.16828, appendix.
+    """
+    return min(max(1 - 5 / episode_steps, 0.95), 0.995)
+
+
+def lambda_returns(reward: Tensor, discount: Tensor, value: Tensor, trace: float) -> Tensor:
+    """Returns G_k = r_k + discount_k ((1 - trace) v_{k+1} + trace G_{k+1}), with G_H = v_H.
+
+    Args:
+        reward: (B, H), reward[:, k] earned by the k-th action.
+        discount: (B, H), gamma * (1 - terminated) of the same step.
+        value: (B, H), value of the state that the k-th action led to.
+        trace: lambda in [0, 1]; 0 gives one-step targets.
+
+    Returns:
+        (B, H).
+
+    Source: Sutton and Barto 2018, eq. 12.20.
+    """
+    returns = [reward[:, -1] + discount[:, -1] * value[:, -1]]
+    for k in range(reward.shape[1] - 2, -1, -1):
+        ahead = (1 - trace) * value[:, k] + trace * returns[0]
+        returns.insert(0, reward[:, k] + discount[:, k] * ahead)
+    return torch.stack(returns, dim=1)
+
+
+class ActorCritic(nn.Module):
+    """N critics with target copies, and a deterministic policy with values in [-1, 1]."""
+
+    scale: Tensor
+
+    def __init__(self, action_dim: int, options: ActorCriticOptions, model_options: WorldModelOptions):
+        super().__init__()
+        self.options = options
+        latent, hidden = model_options.latent_dim, model_options.hidden_dim
+        self.critics = EnsembleMLP(options.critics, latent + action_dim, hidden, model_options.bins)
+        self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
+        self.policy = mlp(latent, hidden, action_dim)
+        self.two_hot = TwoHot(model_options.bins, model_options.symlog_limit)
+        # running range of Q, which makes the policy's gradient independent of the scale of rewards
+        self.register_buffer("scale", torch.ones(()))
+
+    def act(self, z: Tensor) -> Tensor:
+        """The policy's action, (..., Z) -> (..., A)."""
+        return self.policy(z).tanh()
+
+    def q_values(self, z: Tensor, action: Tensor) -> Tensor:
+        """Value of each critic, (..., Z), (..., A) -> (N, ...)."""
+        return self.two_hot.decode(self.critics(torch.cat((z, action), dim=-1)))
+
+    def value(self, z: Tensor) -> Tensor:
+        """Value of following the policy from z, mean over critics, (..., Z) -> (...)."""
+        return self.q_values(z, self.act(z)).mean(dim=0)
+
+    @torch.no_grad()
+    def target_value(self, z: Tensor, generator: torch.Generator) -> Tensor:
+        """Pessimistic value of the smoothed policy by the target critics, (..., Z) -> (...).
+
+        The minimum of two critics drawn at random (REDQ, arXiv:2101.05982), at an action with clipped
+        noise (target policy smoothing, TD3, arXiv:1802.09477).
+        """
+        action = self.act(z)
+        noise = torch.randn(action.shape, generator=generator, device=z.device, dtype=action.dtype)
+        std, clip = self.options.target_noise, 1.5 * self.options.target_noise
+        action = (action + (std * noise).clamp(-clip, clip)).clamp(-1, 1)
+        q = self.two_hot.decode(self.target_critics(torch.cat((z, action), dim=-1)))
+        if len(q) > 2:
+            drawn = torch.randperm(len(q), generator=generator, device=z.device)[:2]
+            q = q[drawn]
+        return q.amin(dim=0)
+
+    def critic_loss(self, z: Tensor, action: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy to the two-hot target, mean over critics, (B, H, ·) and (B, H) -> (B, H)."""
+        logits = self.critics(torch.cat((z, action), dim=-1))
+        return self.two_hot.loss(logits, target.expand(len(logits), *target.shape)).mean(dim=0)
+
+    def policy_loss(self, z: Tensor) -> Tensor:
+        """Negative Q over its running range, plus a penalty that keeps tanh out of saturation.
+
+        Args:
+            z: (..., Z), detached.
+
+        Returns:
+            (...); gradients reach the policy only.
+        """
+        raw = self.policy(z)
+        q = self.q_values(z, raw.tanh()).mean(dim=0)
+        self._update_scale(q.detach())
+        return -q / self.scale.clamp(min=1.0) + self.options.action_penalty * raw.square().mean(dim=-1)
+
+    @torch.no_grad()
+    def _update_scale(self, q: Tensor) -> None:
+        low, high = torch.quantile(q.flatten().float(), q.new_tensor([0.05, 0.95], dtype=torch.float32))
+        self.scale.lerp_(high - low, 0.01)
+
+    def after_step(self) -> None:
+        """Move the target critics towards the critics."""
+        ema_update(self.target_critics, self.critics, self.options.critic_tau)

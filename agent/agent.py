@@ -1,0 +1,227 @@
+"""The agent: acts by planning in its world model, learns from batches, and knows its whole state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from agent.actor_critic import ActorCritic, discount_for, lambda_returns
+from agent.planner import PLANNERS, Plan
+from configs.schema import Config
+from envs.spec import EnvSpec
+from world_model.batch import Batch, Latents
+from world_model.metrics import rank_me
+from world_model.model import WorldModel
+
+
+class Agent:
+    """World model, actor-critic and their optimisers.
+
+    The agent receives batches and observations, never a buffer or an environment; it returns metrics
+    and actions, and writes nothing.
+    """
+
+    def __init__(self, env_spec: EnvSpec, config: Config, device: torch.device):
+        """Build networks and optimisers; parameters come from torch's global generator."""
+        self.config = config
+        self.env_spec = env_spec
+        self.device = device
+        self.discount = config.actor_critic.discount or discount_for(env_spec.episode_steps)
+        self.model = WorldModel(env_spec, config.world_model).to(device, memory_format=torch.channels_last)
+        self.actor_critic = ActorCritic(env_spec.action_dim, config.actor_critic, config.world_model).to(device)
+        training = config.training
+        encoder = list(self.model.encoder.parameters())
+        others = [p for p in self.model.parameters() if p.requires_grad and all(p is not q for q in encoder)]
+        groups = [
+            {"params": encoder, "lr": training.encoder_learning_rate},
+            {"params": others, "lr": training.learning_rate},
+        ]
+        rate = training.learning_rate
+        self.optimizers = {
+            "model": torch.optim.Adam(groups, fused=True),
+            "critics": torch.optim.Adam(self.actor_critic.critics.parameters(), lr=rate, fused=True),
+            "policy": torch.optim.Adam(self.actor_critic.policy.parameters(), lr=rate, fused=True),
+        }
+
+    # What the planner needs to know of the world (agent.planner.PlanningModel).
+
+    def step(self, z: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+        """Next latent, reward and probability of going on."""
+        next_z = self.model.dynamics(z, action)
+        return next_z, self.model.predict_reward(z, action), self.model.predict_continuation(next_z)
+
+    def value(self, z: Tensor) -> Tensor:
+        """Value of following the policy from z."""
+        return self.actor_critic.value(z)
+
+    def act(self, z: Tensor) -> Tensor:
+        """The policy's action."""
+        return self.actor_critic.act(z)
+
+    # Learning.
+
+    def autocast(self) -> torch.autocast:
+        """Forward passes in the configured precision."""
+        enabled = self.config.training.precision == "bfloat16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def update(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """One gradient step of everything that learns.
+
+        Args:
+            batch: windows on the agent's device.
+            generator: draws augmentations and target noise, on that device.
+
+        Returns:
+            Losses and diagnostics as detached 0-d tensors.
+        """
+        with self.autocast():
+            latents = self.model.encode(batch, generator)
+            target = self.value_target(batch, latents, generator)
+            metrics = self._update_model(batch, latents, target)
+            z = torch.cat((latents.z.detach(), latents.z_key), dim=0)
+            metrics |= self._update_policy(z)
+            for _ in range(self.config.actor_critic.extra_updates):
+                self._update_critics(batch, latents.z_key, target)
+                self._update_policy(latents.z_key)
+        self.model.after_step()
+        self.actor_critic.after_step()
+        return metrics
+
+    @torch.no_grad()
+    def value_target(self, batch: Batch, latents: Latents, generator: torch.Generator) -> Tensor:
+        """Lambda returns of the window, bootstrapped from the momentum latents, (B, H)."""
+        value = self.actor_critic.target_value(latents.z_key[:, 1:], generator)
+        discount = self.discount * (~batch.terminated).float()
+        return lambda_returns(batch.reward, discount, value, self.config.actor_critic.trace)
+
+    def _update_model(self, batch: Batch, latents: Latents, target: Tensor) -> dict[str, Tensor]:
+        losses, weights = self.model.losses(batch, latents)
+        losses["value"] = self.actor_critic.critic_loss(latents.z[:, :-1], batch.action, target)
+        weights["value"] = self.config.actor_critic.value_weight
+        if losses.keys() != weights.keys():
+            raise AssertionError(f"losses {sorted(losses)} but weights {sorted(weights)}")
+        reduced = {name: self.model.reduce(loss) for name, loss in losses.items()}
+        total = torch.stack([weights[name] * loss for name, loss in reduced.items()]).sum()
+        norms = self._descend(total, "model", "critics")
+        return {f"loss/{name}": loss.detach() for name, loss in reduced.items()} | norms
+
+    def _update_critics(self, batch: Batch, z: Tensor, target: Tensor) -> None:
+        loss = self.actor_critic.critic_loss(z[:, :-1], batch.action, target)
+        self._descend(self.model.reduce(loss) * self.config.actor_critic.value_weight, "critics")
+
+    def _update_policy(self, z: Tensor) -> dict[str, Tensor]:
+        loss = self.actor_critic.policy_loss(z).mean()
+        norms = self._descend(loss, "policy")
+        return {"loss/policy": loss.detach(), "train/q_scale": self.actor_critic.scale.clone()} | norms
+
+    def _descend(self, loss: Tensor, *names: str) -> dict[str, Tensor]:
+        """Step the named optimisers; their parameters alone receive gradient."""
+        parameters = {
+            name: [p for group in self.optimizers[name].param_groups for p in group["params"]] for name in names
+        }
+        leaves = [p for group in parameters.values() for p in group]
+        gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
+        for parameter, gradient in zip(leaves, gradients, strict=True):
+            parameter.grad = gradient
+        norms = {}
+        for name in names:
+            norm = nn.utils.clip_grad_norm_(parameters[name], self.config.training.gradient_norm, foreach=True)
+            norms[f"train/gradient_norm_{name}"] = norm
+            self.optimizers[name].step()
+        return norms
+
+    @torch.no_grad()
+    def diagnose(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Why it learns or does not: retrieval, reward and value errors, spread of the latents."""
+        latents = self.model.encode(batch, generator)
+        target = self.value_target(batch, latents, generator)
+        last, action = latents.z[:, -2], batch.action[:, -1]
+        reward_error = (self.model.predict_reward(last, action) - batch.reward[:, -1]).abs().mean()
+        q = self.actor_critic.q_values(latents.z[:, 0], batch.action[:, 0]).mean(dim=0)
+        retrieval = self.model.objective.metrics(batch, latents)
+        return {f"train/{name}": value for name, value in retrieval.items()} | {
+            "train/reward_error_at_horizon": reward_error,
+            "train/reward_mean": batch.reward.mean(),
+            "train/rank_me": rank_me(latents.z_key.flatten(0, 1).float()),
+            "train/q_mean": q.mean(),
+            "train/q_target_mean": target[:, 0].mean(),
+            "train/policy_data_gap": (self.act(latents.z[:, 0]) - batch.action[:, 0]).abs().mean(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Networks, their averages, and optimisers."""
+        return {
+            "model": self.model.state_dict(),
+            "actor_critic": self.actor_critic.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any], *, optimizers: bool = True) -> None:
+        """Restore what `state_dict` returned; optimisers may be left out for acting only."""
+        self.model.load_state_dict(state["model"])
+        self.actor_critic.load_state_dict(state["actor_critic"])
+        if optimizers:
+            for name, optimizer in self.optimizers.items():
+                optimizer.load_state_dict(state["optimizers"][name])
+
+
+class Controller:
+    """Closed-loop control of E environments: encodes, plans, and warm-starts the next plan.
+
+    Training and evaluation hold one each, so that neither disturbs the other.
+    """
+
+    def __init__(self, agent: Agent, envs: int, generator: torch.Generator, *, control: str | None = None):
+        options = agent.config.planner
+        self.agent = agent
+        self.generator = generator
+        self.planner = PLANNERS[control or options.control](options)
+        self.mean = torch.zeros(envs, options.horizon, agent.env_spec.action_dim, device=agent.device)
+        self.plan: Plan | None = None
+
+    def reset(self, env: int) -> None:
+        """Forget the plan of one environment, at its episode's start."""
+        self.mean[env] = 0.0
+
+    @torch.no_grad()
+    def act(self, obs: dict[int, np.ndarray], noise_floor: float = 0.0) -> dict[int, np.ndarray]:
+        """Actions for some of the environments.
+
+        Args:
+            obs: environment index -> stacked frames, uint8 (3 * stack, H, W).
+            noise_floor: least deviation of the action; 0 is deterministic.
+
+        Returns:
+            Environment index -> float32 (A,) in [-1, 1].
+        """
+        rows = list(obs)
+        with self.agent.autocast():
+            z = self._encode(obs)
+            self.plan = self.planner.plan(
+                self.agent, z, self.mean[rows], noise_floor=noise_floor, generator=self.generator
+            )
+        shifted = torch.cat((self.plan.mean[:, 1:], torch.zeros_like(self.plan.mean[:, :1])), dim=1)
+        self.mean[rows] = shifted
+        return dict(zip(rows, self.plan.action.float().cpu().numpy(), strict=True))
+
+    @torch.no_grad()
+    def values(self, obs: dict[int, np.ndarray]) -> dict[int, float]:
+        """Value that the critics give to observations, environment index -> float."""
+        with self.agent.autocast():
+            return dict(zip(obs, self.agent.value(self._encode(obs)).tolist(), strict=True))
+
+    def _encode(self, obs: dict[int, np.ndarray]) -> Tensor:
+        pixels = torch.from_numpy(np.stack(list(obs.values()))).to(self.agent.device)
+        return self.agent.model.encoder(pixels).float()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The warm start."""
+        return {"mean": self.mean}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the warm start."""
+        self.mean.copy_(state["mean"])

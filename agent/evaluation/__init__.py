@@ -1,0 +1,1 @@
+"""Evaluating runs: returns, statistics, curves, pictures."""

@@ -1,0 +1,406 @@
+"""The training loop: the one place that holds environments, replay, agent and logger together.
+
+A run's state is saved only at *pauses*, when every environment stands at an episode's end: then the
+episode store, the replay's positions and the random streams are one consistent whole, and a resumed
+run goes on bit for bit (CPU).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from agent import checkpoint
+from agent.agent import Agent, Controller
+from agent.evaluation.pictures import write_gif
+from agent.logger import Logger
+from agent.metering import Meter
+from agent.replay import Replay
+from agent.rollout import EpisodeResult, evaluate
+from agent.seeding import Streams
+from configs.load import dump_yaml
+from configs.schema import Config
+from envs.episodes import EpisodeBuilder, EpisodeStore
+from envs.spec import Transition
+from envs.vector import Pool, StepResult
+
+LAYOUT: Mapping[str, Mapping[str, list[Any]]] = {
+    "learning": {
+        "return": ["Multiline", ["eval/return_mean", "train/episode_return"]],
+        "value against return": ["Multiline", ["eval/start_value", "eval/discounted_return"]],
+        "losses": ["Multiline", ["loss/.*"]],
+    },
+    "representation": {
+        "retrieval by horizon": ["Multiline", ["train/retrieval_.*"]],
+        "spread": ["Multiline", ["train/rank_me"]],
+    },
+    "control": {
+        "planner and policy": ["Multiline", ["train/plan_policy_gap", "train/plan_preferred"]],
+        "time shares": ["Multiline", ["time/.*_share"]],
+    },
+}
+
+
+class StopRequest(Protocol):
+    """Something that may ask the run to save and end."""
+
+    requested: bool
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a run ended: at how many frames, whether that was its goal, and after how many seconds of training."""
+
+    frames: int
+    finished: bool
+    seconds: float
+
+
+@dataclass
+class Progress:
+    """Where a run stands; all of it is in the checkpoint.
+
+    Attributes:
+        frames: environment frames.
+        steps: decisions.
+        updates: gradient steps.
+        seconds: training time without evaluation, over all resumes.
+        episodes: episodes started in each environment.
+        evaluate_at: frames of the next evaluation.
+        save_at: frames of the next checkpoint.
+        last_return: of the last training episode.
+        best_return: of the best evaluation.
+    """
+
+    frames: int = 0
+    steps: int = 0
+    updates: int = 0
+    seconds: float = 0.0
+    episodes: list[int] = field(default_factory=list)
+    evaluate_at: int = 0
+    save_at: int = 0
+    last_return: float = 0.0
+    best_return: float = -np.inf
+
+
+def train(
+    config: Config,
+    *,
+    run_dir: Path,
+    device: torch.device,
+    pool: Pool,
+    eval_pool: Pool,
+    streams: Streams,
+    manifest: Mapping[str, Any],
+    stop: StopRequest,
+) -> TrainingResult:
+    """Train, or go on with what `run_dir` holds, until `config.frames` or until asked to stop.
+
+    Args:
+        config: validated options.
+        run_dir: held by this process alone.
+        device: of the networks.
+        pool: training environments.
+        eval_pool: evaluation environments, used by nothing else.
+        streams: the run's random streams.
+        manifest: facts about this process, written to `manifest.json`.
+        stop: checked after every decision and gradient step.
+
+    Raises:
+        CheckpointError: the newest checkpoint cannot be read.
+        WorkerError: an environment failed.
+        OSError: the run directory cannot be written.
+    """
+    with Loop(config, run_dir, device, pool, eval_pool, streams) as loop:
+        loop.announce(manifest)
+        return loop.run(stop)
+
+
+class Loop:
+    """The state of one training process; `train` is the way in."""
+
+    def __init__(
+        self,
+        config: Config,
+        run_dir: Path,
+        device: torch.device,
+        pool: Pool,
+        eval_pool: Pool,
+        streams: Streams,
+    ):
+        """Build everything, and load the newest checkpoint where there is one."""
+        self.config, self.run_dir = config, run_dir
+        self.pool, self.eval_pool, self.streams = pool, eval_pool, streams
+        with torch.random.fork_rng():  # networks are initialised from torch's global generator
+            torch.manual_seed(int(streams.numpy("init").integers(2**63)))
+            self.agent = Agent(pool.env_spec, config, device)
+        self.controller = Controller(self.agent, pool.count, streams.torch("policy", device))
+        self.replay = make_replay(config, pool, device)
+        self.store = EpisodeStore(run_dir / "episodes")
+        self.progress = Progress(
+            episodes=[0] * pool.count,
+            evaluate_at=config.evaluation.every_frames,
+            save_at=config.logging.checkpoint_every_frames,
+        )
+        self.meter = Meter()
+        self.obs: dict[int, np.ndarray] = {}
+        self.returns = [0.0] * pool.count
+        self.losses: dict[str, torch.Tensor] = {}
+        self.saved_frames = self._resume()
+        self.logger = Logger(run_dir, tensorboard=config.logging.tensorboard, frames=self.progress.frames)
+        self.snapshot = self._state()
+
+    def __enter__(self) -> Loop:
+        """The loop itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the log files."""
+        self.logger.close()
+
+    def announce(self, manifest: Mapping[str, Any]) -> None:
+        """Write `manifest.json` and show config and layout in TensorBoard."""
+        text = json.dumps(manifest, indent=2)
+        checkpoint.write_atomically(self.run_dir / "manifest.json", text.encode())
+        self.builders = [
+            EpisodeBuilder(self.pool.env_spec, lane=i, versions=manifest.get("versions", {}))
+            for i in range(self.pool.count)
+        ]
+        self.logger.layout(LAYOUT)
+        self.logger.text("config", f"```yaml\n{dump_yaml(self.config)}\n```", frames=self.progress.frames)
+        self.logger.text("manifest", f"```json\n{text}\n```", frames=self.progress.frames)
+
+    def run(self, stop: StopRequest) -> TrainingResult:
+        """Collect and learn until done or asked to stop."""
+        progress, goal = self.progress, self.config.frames
+        with tqdm(
+            total=goal,
+            initial=progress.frames,
+            unit="frame",
+            unit_scale=True,
+            smoothing=0.02,
+            disable=not self.config.logging.progress,
+            dynamic_ncols=True,
+        ) as bar:
+            while progress.frames < goal and not stop.requested:
+                before = progress.frames
+                self._pause_or_reset()
+                self._collect()
+                self._learn(stop)
+                bar.update(progress.frames - before)
+                bar.set_postfix_str(self._postfix(), refresh=False)
+                if progress.frames >= min(progress.evaluate_at, goal) and not stop.requested:
+                    self._evaluate()
+        finished = progress.frames >= goal and not stop.requested
+        if finished:  # episodes under way are left out; a longer run would start new ones
+            self.snapshot = self._state()
+        self._save()
+        return TrainingResult(progress.frames, finished, progress.seconds)
+
+    def _postfix(self) -> str:
+        best = f"{self.progress.best_return:.0f}" if np.isfinite(self.progress.best_return) else "-"
+        return f"return {self.progress.last_return:.0f}, best evaluation {best}"
+
+    # Collecting.
+
+    def _pause_or_reset(self) -> None:
+        """Save when all environments stand still; start episodes in those that have none.
+
+        Where a checkpoint is due, environments wait for one another, so that such a moment comes.
+        """
+        count = self.pool.count
+        if not self.obs:
+            self.snapshot = self._state()
+            if self.progress.frames >= self.progress.save_at:
+                self._save()
+        elif self.progress.frames >= self.progress.save_at:
+            return
+        idle = [lane for lane in range(count) if lane not in self.obs]
+        episodes = self.progress.episodes
+        seeds = {lane: self.streams.episode_seed("env", episodes[lane], lane) for lane in idle}
+        with self.meter.measure("environment"):
+            started = self.pool.reset(seeds) if seeds else {}
+        for lane, (obs, physics) in started.items():
+            frame = obs[-3:]
+            episode = self.replay.start(lane, frame)
+            self.builders[lane].start(frame, physics, episode=episode, seed=seeds[lane])
+            self.controller.reset(lane)
+            self.obs[lane], self.returns[lane] = obs, 0.0
+            episodes[lane] += 1
+
+    def _collect(self) -> None:
+        """One decision in every environment that runs."""
+        with self.meter.measure("acting"):
+            actions = self._actions()
+        with self.meter.measure("environment"):
+            steps = self.pool.step(actions)
+        for lane, step in steps.items():
+            self._record(lane, actions[lane], step)
+        self.progress.steps += len(steps)
+
+    def _actions(self) -> dict[int, np.ndarray]:
+        training, steps = self.config.training, self.progress.steps
+        if steps < training.random_steps:
+            rng, dim = self.streams.numpy("policy"), self.pool.env_spec.action_dim
+            return {lane: rng.uniform(-1, 1, dim).astype(np.float32) for lane in self.obs}
+        floor = noise_floor(self.config, steps)
+        return self.controller.act(self.obs, floor)
+
+    def _record(self, lane: int, action: np.ndarray, step: StepResult) -> None:
+        transition = Transition(
+            frame=step.obs[-3:],
+            action=action,
+            reward=step.reward,
+            terminated=step.terminated,
+            truncated=step.truncated,
+            physics=step.physics,
+            frames=step.frames,
+        )
+        self.replay.add(lane, transition)
+        episode = self.builders[lane].add(transition)
+        self.progress.frames += step.frames
+        self.returns[lane] += step.reward
+        self.obs[lane] = step.obs
+        if episode is not None:
+            del self.obs[lane]
+            self.store.commit(episode)
+            self.progress.last_return = self.returns[lane]
+            self._scalars({"train/episode_return": self.returns[lane]})
+
+    # Learning.
+
+    def _learn(self, stop: StopRequest) -> None:
+        """The gradient steps that are due."""
+        training, progress = self.config.training, self.progress
+        if progress.steps < training.random_steps or not len(self.replay):
+            return
+        due = training.first_updates + int((progress.steps - training.random_steps) * training.updates_per_step)
+        while progress.updates < due and not stop.requested:
+            with self.meter.measure("sampling"):
+                batch = self.replay.sample(training.batch_size, self.streams.numpy("replay"))
+            with self.meter.measure("update"):
+                self.losses = self.agent.update(batch, self.streams.torch("augment", self.agent.device))
+            progress.updates += 1
+            if progress.updates % self.config.logging.every_updates == 0:
+                self._log(batch)
+
+    def _log(self, batch: Any) -> None:
+        generator = torch.Generator(self.agent.device).manual_seed(self.progress.updates)
+        values = {name: float(value) for name, value in self.losses.items()}
+        values |= {name: float(value) for name, value in self.agent.diagnose(batch, generator).items()}
+        plan = self.controller.plan
+        if plan is not None:
+            values["train/plan_policy_gap"] = float((plan.mean[:, 0] - plan.policy_action).abs().mean())
+            values["train/plan_preferred"] = float((plan.advantage > 0).float().mean())
+        values["replay/windows"] = len(self.replay)
+        self._account_time()
+        self._scalars(values | self.meter.shares())
+
+    def _scalars(self, values: Mapping[str, float]) -> None:
+        progress = self.progress
+        self.logger.scalars(progress.frames, values, updates=progress.updates, seconds=progress.seconds)
+
+    def _account_time(self) -> None:
+        """Move the time that passed since the last call into the run's total."""
+        self.progress.seconds += self.meter.lap()
+
+    # Evaluating and saving.
+
+    def _evaluate(self) -> None:
+        """Deterministic episodes on seeds of their own; their time is not training time."""
+        self._account_time()
+        options, progress = self.config.evaluation, self.progress
+        seeds = [self.streams.episode_seed("eval", i) for i in range(options.episodes)]
+        results = evaluate(self.agent, self.eval_pool, seeds, images=options.videos)
+        returns = [result.episode_return for result in results]
+        self.logger.evaluation(progress.frames, returns, updates=progress.updates, seconds=progress.seconds)
+        discounted = [result.discounted_return(self.agent.discount) for result in results]
+        self._scalars(
+            {
+                "eval/start_value": float(np.mean([result.start_value for result in results])),
+                "eval/discounted_return": float(np.mean(discounted)),
+            }
+        )
+        if options.videos:
+            self._record_video(results[0])
+        progress.best_return = max(progress.best_return, float(np.mean(returns)))
+        progress.evaluate_at += options.every_frames
+        tqdm.write(f"{progress.frames:>9,} frames  return {np.mean(returns):7.1f} ± {np.std(returns):.1f}")
+        self.meter.lap()
+
+    def _record_video(self, result: EpisodeResult) -> None:
+        images = np.stack(result.images).transpose(0, 2, 3, 1)
+        fps = 25.0
+        write_gif(images, self.run_dir / "videos" / f"frames-{self.progress.frames:09d}.gif", fps=fps)
+        self.logger.video("eval/episode", images, fps=fps, frames=self.progress.frames)
+
+    def _state(self) -> dict[str, Any]:
+        """Everything that a resumed run needs, with copies of what training changes in place."""
+        return {
+            "env_spec": asdict(self.pool.env_spec),
+            "progress": asdict(self.progress),
+            "agent": copy.deepcopy(self.agent.state_dict()),
+            "streams": self.streams.state_dict(),
+            "replay": self.replay.state_dict(),
+            "stored_episodes": len(self.store),
+        }
+
+    def _save(self) -> None:
+        """Write the snapshot of the last pause, unless it is on disk already."""
+        frames = self.snapshot["progress"]["frames"]
+        every = self.config.logging.checkpoint_every_frames
+        self.progress.save_at = (frames // every + 1) * every
+        if frames == self.saved_frames:
+            return
+        self.snapshot["progress"]["save_at"] = self.progress.save_at
+        directory = self.run_dir / "checkpoints"
+        checkpoint.save(checkpoint.numbered(directory, frames), self.snapshot)
+        checkpoint.retain(directory, keep_every=self.config.logging.keep_every_frames)
+        self.saved_frames = frames
+
+    def _resume(self) -> int:
+        """Load the newest checkpoint; episodes recorded after it are dropped and will be made again.
+
+        Returns:
+            Frames of that checkpoint, 0 where there is none.
+        """
+        path = checkpoint.latest(self.run_dir / "checkpoints")
+        if path is None:
+            self.store.drop_after(0)
+            return 0
+        state = checkpoint.load(path)
+        self.store.drop_after(state["stored_episodes"])
+        self.progress = Progress(**state["progress"])
+        self.agent.load_state_dict(state["agent"])
+        self.streams.load_state_dict(state["streams"])
+        self.replay.restore(self.store, state["replay"])
+        return self.progress.frames
+
+
+def make_replay(config: Config, pool: Pool, device: torch.device) -> Replay:
+    """The replay that a configuration asks for."""
+    options, model = config.replay, config.world_model
+    return Replay(
+        pool.env_spec,
+        capacity=options.capacity,
+        lanes=pool.count,
+        horizon=model.horizon,
+        pair_share=options.pair_share,
+        min_gap=model.near_window + model.horizon,
+        device=device if options.on_device else torch.device("cpu"),
+    )
+
+
+def noise_floor(config: Config, steps: int) -> float:
+    """Least deviation of the behaviour's actions after `steps` decisions."""
+    training, final = config.training, config.planner.min_std
+    elapsed = (steps - training.random_steps) / max(1, training.exploration_steps)
+    return max(final, training.exploration_std + (final - training.exploration_std) * elapsed)

@@ -1,0 +1,82 @@
+"""Acting without learning: evaluation episodes, several side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from agent.agent import Agent, Controller
+from envs.vector import Pool
+
+
+@dataclass
+class EpisodeResult:
+    """One evaluation episode.
+
+    Attributes:
+        seed: what the environment was reset with.
+        episode_return: sum of rewards.
+        frames: frames it lasted.
+        rewards: reward of each decision.
+        start_value: value that the critics gave to the first observation.
+        images: RGB frames, uint8 (3, H, W) each, if they were asked for.
+    """
+
+    seed: int
+    episode_return: float = 0.0
+    frames: int = 0
+    rewards: list[float] = field(default_factory=list)
+    start_value: float = 0.0
+    images: list[np.ndarray] = field(default_factory=list)
+
+    def discounted_return(self, discount: float) -> float:
+        """Sum of rewards, each discounted by the decisions before it."""
+        return float(np.dot(self.rewards, discount ** np.arange(len(self.rewards))))
+
+
+def evaluate(
+    agent: Agent,
+    pool: Pool,
+    seeds: list[int],
+    *,
+    control: str | None = None,
+    images: bool = False,
+) -> list[EpisodeResult]:
+    """Run one deterministic episode for each seed; the agent and its training streams stay as they are.
+
+    Args:
+        agent: who acts.
+        pool: where; as many episodes as it has environments run side by side.
+        seeds: of the episodes' resets.
+        control: `mppi` or `policy`; unset: as configured.
+        images: keep the frames of the first episode.
+
+    Returns:
+        Results in the order of `seeds`. Episodes run in groups of `pool.count`, each group with a
+        planner stream of its own, so that the first results do not depend on how many follow.
+    """
+    results: list[EpisodeResult] = []
+    for first in range(0, len(seeds), pool.count):
+        group = [EpisodeResult(seed) for seed in seeds[first : first + pool.count]]
+        generator = torch.Generator(agent.device).manual_seed(group[0].seed)
+        _run_group(Controller(agent, len(group), generator, control=control), pool, group, images and first == 0)
+        results += group
+    return results
+
+
+def _run_group(controller: Controller, pool: Pool, group: list[EpisodeResult], images: bool) -> None:
+    started = pool.reset({i: result.seed for i, result in enumerate(group)})
+    obs = {i: first_obs for i, (first_obs, _) in started.items()}
+    for i, value in controller.values(obs).items():
+        group[i].start_value = value
+    while obs:
+        if images and 0 in obs:
+            group[0].images.append(obs[0][-3:])
+        steps = pool.step(controller.act(obs))
+        for i, step in steps.items():
+            group[i].episode_return += step.reward
+            group[i].rewards.append(step.reward)
+            group[i].frames += step.frames
+        obs = {i: step.obs for i, step in steps.items() if not (step.terminated or step.truncated)}

@@ -1,0 +1,1 @@
+"""Configuration: typed options (`schema`), presets (`presets/*.yaml`) and their loading (`load`)."""

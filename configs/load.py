@@ -1,0 +1,165 @@
+"""Presets, saved configurations and the rule for resuming: YAML in, validated `Config` out.
+
+Every mistake in a file or a value ends in a `ConfigError` whose one line names the remedy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from configs.schema import Config
+
+PRESET_DIRECTORY = Path(__file__).parent / "presets"
+
+# What may differ when a run goes on: neither what is learnt nor what is measured depends on it.
+_FREE_TO_CHANGE = {"preset", "out", "device", "training.threads"}
+_FREE_GROUP = "logging."
+
+
+class ConfigError(ValueError):
+    """A mistake in a preset, a configuration file or an option; the message is for the user."""
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that ship with nearfar, sorted."""
+    return sorted(path.stem for path in PRESET_DIRECTORY.glob("*.yaml"))
+
+
+def load_preset(name: str) -> Config:
+    """The defaults of the schema with a preset's differences applied.
+
+    Args:
+        name: a shipped preset (`cpu`), or the path of a YAML file of the same form (`mine.yaml`).
+
+    Returns:
+        The configuration; its `preset` is the name, or the file's name without its suffix.
+
+    Raises:
+        ConfigError: there is no such preset, or it is not valid.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = PRESET_DIRECTORY / f"{name}.yaml"
+        if name not in preset_names():
+            near = _near(name, preset_names()) or f"; there are {', '.join(preset_names())}"
+            raise ConfigError(f"unknown preset {name!r}{near}, or give the path of a .yaml file")
+    return _read(path, preset=path.stem)
+
+
+def load_config(path: Path) -> Config:
+    """Read the configuration that `save_config` wrote.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or holds options that are unknown or out of range.
+    """
+    return _read(path)
+
+
+def dump_yaml(config: Config) -> str:
+    """Every option as YAML, in the order of the schema."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write every option, so that a crash leaves the old file or the new one."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(dump_yaml(config))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def check_resumable(old: Config, new: Config) -> None:
+    """Let a run go on only with the options it was made with.
+
+    `frames` may be raised, which extends the run; device, threads and logging may change.
+
+    Args:
+        old: what the run directory was made with.
+        new: what is asked for now.
+
+    Raises:
+        ConfigError: names every option that differs, and the remedy.
+    """
+    before, after = _flatten(old.model_dump()), _flatten(new.model_dump())
+    changes = [
+        f"{option} was {before[option]}, now {after[option]}"
+        for option in before
+        if before[option] != after[option]
+        and option not in _FREE_TO_CHANGE
+        and not option.startswith(_FREE_GROUP)
+        and not (option == "frames" and new.frames > old.frames)
+    ]
+    if changes:
+        raise ConfigError(
+            f"this run was made with other options ({'; '.join(changes)}): "
+            "give the same ones to resume it (frames may be raised), or another --out to start afresh"
+        )
+
+
+def describe(error: ValidationError) -> str:
+    """All problems of a validation in one line, with full option names and near names for unknown ones."""
+    model, prefix = _sections(Config, "").get(error.title, (Config, ""))
+    return "; ".join(_describe_one(problem, model, prefix) for problem in error.errors())
+
+
+def _describe_one(problem: Any, model: type[BaseModel], prefix: str) -> str:
+    """One line for one entry of `ValidationError.errors()`, found in an option group named `prefix`."""
+    location = [str(part) for part in problem["loc"]]
+    option = prefix + ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        return f"unknown option {option}{_near(location[-1], _options_beside(location, model))}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":  # from the schema's own validators, whose input is a whole group
+        return f"{option}: {message}" if option else message
+    return f"{option}: {message[0].lower()}{message[1:]}, not {problem['input']!r}"
+
+
+def _options_beside(location: list[str], model: type[BaseModel]) -> list[str]:
+    """Names of the options in the group that `location` points into."""
+    group = "".join(f"{name}." for name in location[:-1])
+    models = {prefix: found for found, prefix in _sections(model, "").values()}
+    return list(models[group].model_fields)
+
+
+def _sections(model: type[BaseModel], prefix: str) -> dict[str, tuple[type[BaseModel], str]]:
+    """Class name -> (class, dotted prefix) of an option group and of all groups inside it."""
+    sections = {model.__name__: (model, prefix)}
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            sections |= _sections(field.annotation, f"{prefix}{name}.")
+    return sections
+
+
+def _read(path: Path, **overrides: str) -> Config:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path} holds no options: expected lines like `seed: 3`")
+        return Config.model_validate(values | overrides)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        raise ConfigError(f"in {path}: {describe(error)}") from error
+
+
+def _near(name: str, names: list[str]) -> str:
+    found = difflib.get_close_matches(name, names)
+    return f"; perhaps you meant {' or '.join(found)}" if found else ""
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested option groups as one mapping with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat

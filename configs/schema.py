@@ -1,0 +1,252 @@
+"""All options of nearfar: typed, frozen, validated where they are built.
+
+Defaults live here and nowhere else; presets hold differences only. Every option has one line of
+documentation, which is also its `--help` text. Options at the root have short flags (`--task`),
+all others are dotted (`--world-model.objective`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+
+ObjectiveName = Literal["contrastive", "predictive", "augmentation", "temporal", "none"]
+
+
+class Options(BaseModel):
+    """Base of all option groups: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EncoderOptions(Options):
+    """Convolutional pixel encoder."""
+
+    channels: Positive = 32
+    """Channels of each of the four 3x3 convolutions (strides 2, 2, 2, 1)."""
+    shift_padding: NonNegative = 3
+    """Largest random shift of the augmentation, in pixels."""
+
+
+class WorldModelOptions(Options):
+    """Latent dynamics, heads and the representation objective."""
+
+    objective: ObjectiveName = "contrastive"
+    """How the representation is learnt."""
+    encoder: EncoderOptions = EncoderOptions()
+    """Convolutional pixel encoder."""
+    latent_dim: Positive = 256
+    """Size Z of the latent."""
+    simnorm_group: Positive = 8
+    """Latent entries that share one softmax (SimNorm, TD-MPC2)."""
+    hidden_dim: Positive = 256
+    """Width of the two hidden layers of dynamics and heads."""
+    projection_dim: Positive = 64
+    """Size P of the projection in which InfoNCE compares."""
+    horizon: Positive = 3
+    """Actions H of a training window: the model is unrolled this far."""
+    rho: Rate = 0.5
+    """Weight of the loss k steps ahead is rho^k."""
+    key_tau: Rate = 0.02
+    """Step of the momentum key encoder towards the encoder, per update."""
+    temperature: PositiveFloat = 0.1
+    """Divides the cosine logits of InfoNCE."""
+    similarity: Literal["cosine", "bilinear"] = "cosine"
+    """Similarity of the augmentation term: bilinear q'Wk at temperature 1 as in CURL, or cosine."""
+    near_window: NonNegative = 2
+    """States of one episode at most this many decisions apart are near: never negatives."""
+    augmentation_weight: NonNegativeFloat = 0.1
+    """Weight of the augmentation term."""
+    temporal_weight: NonNegativeFloat = 1.0
+    """Weight of the temporal term."""
+    consistency_weight: NonNegativeFloat = 20.0
+    """Weight of the consistency term."""
+    reward_weight: NonNegativeFloat = 0.5
+    """Weight of the reward cross-entropy."""
+    continuation_weight: NonNegativeFloat = 0.5
+    """Weight of the continuation (termination) cross-entropy, for tasks that can end."""
+    bins: Annotated[int, Field(ge=3)] = 101
+    """Bins of the two-hot reward and value distributions."""
+    symlog_limit: PositiveFloat = 7.0
+    """The bins span [-limit, limit] on the symlog axis."""
+
+    @model_validator(mode="after")
+    def _latent_splits_into_groups(self) -> WorldModelOptions:
+        if self.latent_dim % self.simnorm_group:
+            raise ValueError(
+                f"latent_dim {self.latent_dim} is not a multiple of simnorm_group {self.simnorm_group}"
+            )
+        return self
+
+
+class ActorCriticOptions(Options):
+    """Critic ensemble and policy."""
+
+    critics: Annotated[int, Field(ge=2)] = 2
+    """Critics in the ensemble; targets use the minimum of two drawn at random."""
+    discount: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Discount per decision; unset: from the episode length, 1 - 5 / decisions, within [0.95, 0.995]."""
+    trace: Share = 1.0
+    """Lambda of the returns inside a window: 0 is one-step targets, 1 the longest the window holds."""
+    critic_tau: Rate = 0.02
+    """Step of the target critics towards the critics, per update."""
+    value_weight: NonNegativeFloat = 0.5
+    """Weight of the value cross-entropy on rolled-out latents."""
+    extra_updates: NonNegative = 2
+    """Further critic and policy updates per update, on latents that are already encoded."""
+    target_noise: NonNegativeFloat = 0.2
+    """Deviation of the smoothing noise on the policy's action in value targets."""
+    action_penalty: NonNegativeFloat = 1e-3
+    """Weight of the squared pre-tanh action, which keeps the policy out of saturation."""
+
+
+class PlannerOptions(Options):
+    """Control: MPPI in latent space, or the policy alone."""
+
+    control: Literal["mppi", "policy"] = "mppi"
+    """How actions are chosen."""
+    horizon: Positive = 3
+    """Actions planned ahead."""
+    samples: Positive = 128
+    """Action sequences drawn in each iteration."""
+    policy_samples: Positive = 16
+    """Sequences that come from the policy."""
+    policy_std: NonNegativeFloat = 0.2
+    """Deviation of the noise on those sequences (the first has none)."""
+    iterations: Positive = 4
+    """Refinements of the plan for each decision."""
+    elites: Annotated[int, Field(ge=2)] = 24
+    """Best sequences that shape the next iteration."""
+    temperature: PositiveFloat = 0.5
+    """Softmax temperature over elites, in units of the spread of their values."""
+    min_std: PositiveFloat = 0.1
+    """Smallest deviation of sampled actions (the action range is [-1, 1])."""
+    max_std: PositiveFloat = 1.0
+    """Deviation that every plan starts from."""
+
+
+class ReplayOptions(Options):
+    """Experience in memory."""
+
+    capacity: Positive = 200_000
+    """Observations kept, over all environments; the oldest are overwritten."""
+    pair_share: Share = 0.5
+    """Share of a batch's rows drawn in pairs from one episode, further apart than the near window."""
+    on_device: bool = False
+    """Keep frames on the training device instead of in RAM."""
+
+
+class TrainingOptions(Options):
+    """Gradient steps and their schedule."""
+
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    """Windows a batch."""
+    updates_per_step: PositiveFloat = 1.0
+    """Gradient steps per decision, after the random start."""
+    random_steps: NonNegative = 1000
+    """Decisions with uniformly random actions before learning starts."""
+    first_updates: NonNegative = 500
+    """Gradient steps at the moment learning starts."""
+    learning_rate: PositiveFloat = 3e-4
+    """Adam step size of world model, critics and policy."""
+    encoder_learning_rate: PositiveFloat = 3e-4
+    """Adam step size of the encoder."""
+    gradient_norm: PositiveFloat = 20.0
+    """Gradients are clipped to this global norm."""
+    exploration_std: NonNegativeFloat = 1.0
+    """Least deviation of the behaviour's actions when learning starts."""
+    exploration_steps: NonNegative = 4000
+    """Decisions over which that deviation falls to the planner's own minimum."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the forward passes (autocast)."""
+    compile: bool = False
+    """Compile the update with torch.compile (needs a compiler; CUDA)."""
+    threads: NonNegative = 0
+    """CPU threads of the computation; 0 leaves it to torch."""
+    deterministic: bool = False
+    """Use deterministic kernels on CUDA."""
+
+
+class EvaluationOptions(Options):
+    """Evaluation during training."""
+
+    every_frames: Positive = 10_000
+    """Frames between evaluations."""
+    episodes: Positive = 10
+    """Episodes of each evaluation."""
+    videos: bool = True
+    """Record the first evaluation episode as a GIF."""
+
+
+class LoggingOptions(Options):
+    """What a run writes and how often."""
+
+    every_updates: Positive = 250
+    """Gradient steps between written training metrics."""
+    checkpoint_every_frames: Positive = 5_000
+    """Frames between checkpoints (written when episodes end; the newest two stay)."""
+    keep_every_frames: NonNegative = 0
+    """Keep the first checkpoint after each multiple of so many frames for good; 0 keeps none."""
+    tensorboard: bool = True
+    """Write TensorBoard event files."""
+    progress: bool = True
+    """Draw a progress bar."""
+
+
+class Config(Options):
+    """A training run."""
+
+    task: str = "dmc/cartpole-swingup"
+    """Task, for instance dmc/walker-walk."""
+    preset: str = "auto"
+    """Named set of options: cpu, gpu, debug, or auto (gpu where there is one)."""
+    seed: NonNegative = 1
+    """One seed for everything: task, resets, actions, networks."""
+    frames: Positive = 100_000
+    """Environment frames to train for (before action repeat)."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the networks run."""
+    out: str | None = None
+    """Run directory; default runs/<task>/<preset>/seed-<seed>. An existing run there is resumed."""
+    look: Literal["fast", "original"] = "fast"
+    """Rendering: fast (no shadows, reflections or multisampling; about 30x faster on a CPU) or original."""
+    size: Annotated[int, Field(ge=32, le=256)] = 64
+    """Height and width of the frames in pixels."""
+    action_repeat: Positive | None = None
+    """Frames each action is held for; unset: the task's customary value."""
+    envs: Positive = 1
+    """Environments stepped side by side (more than one: in worker processes)."""
+    world_model: WorldModelOptions = WorldModelOptions()
+    """Latent dynamics, heads and the representation objective."""
+    actor_critic: ActorCriticOptions = ActorCriticOptions()
+    """Critic ensemble and policy."""
+    planner: PlannerOptions = PlannerOptions()
+    """Control."""
+    replay: ReplayOptions = ReplayOptions()
+    """Experience in memory."""
+    training: TrainingOptions = TrainingOptions()
+    """Gradient steps and their schedule."""
+    evaluation: EvaluationOptions = EvaluationOptions()
+    """Evaluation during training."""
+    logging: LoggingOptions = LoggingOptions()
+    """What a run writes and how often."""
+
+    @model_validator(mode="after")
+    def _plan_is_consistent(self) -> Config:
+        planner = self.planner
+        if planner.elites > planner.samples + planner.policy_samples:
+            raise ValueError(
+                f"planner.elites {planner.elites} exceeds its candidates: "
+                f"samples {planner.samples} + policy_samples {planner.policy_samples}"
+            )
+        if planner.min_std > planner.max_std:
+            raise ValueError(f"planner.min_std {planner.min_std} exceeds planner.max_std {planner.max_std}")
+        return self

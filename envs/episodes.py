@@ -1,0 +1,349 @@
+"""The one store of experience: a folder of episodes, written once each, in the order of their ends.
+
+`store.json` says what all episodes share (task, look, shapes). `episode-00000042.safetensors` holds one
+episode, uncompressed, so that it can be memory-mapped, and without pickle, so that it can be trusted.
+Time indices follow `envs.spec`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from agent.checkpoint import write_atomically
+from envs.spec import EnvSpec, Transition
+
+FORMAT = 1
+_DTYPES = {
+    "frame": np.dtype(np.uint8),
+    "action": np.dtype(np.float32),
+    "reward": np.dtype(np.float32),
+    "terminated": np.dtype(np.bool_),
+    "truncated": np.dtype(np.bool_),
+    "physics": np.dtype(np.float64),
+}
+_CODES = {"U8": np.uint8, "F32": np.float32, "F64": np.float64, "BOOL": np.bool_}
+# What parsing a damaged or hostile file may raise.
+_DAMAGE = (OSError, KeyError, TypeError, ValueError, RecursionError, safetensors.SafetensorError)
+_FILE_NAME = re.compile(r"episode-(\d{8,})\.safetensors")
+
+
+class EpisodeError(RuntimeError):
+    """A stored episode cannot be read; the message names the file and the remedy."""
+
+
+@dataclass(frozen=True)
+class EpisodeInfo:
+    """Where an episode comes from.
+
+    Attributes:
+        task: canonical task name.
+        look: `fast` or `original` rendering.
+        action_repeat: frames a decision lasts.
+        lane: which of the environments side by side.
+        episode: number of the episode in its run, in the order of starts.
+        seed: what the environment was reset with.
+        frames: calls of the task's `step`.
+        versions: of the software that matters for pixels and physics, by name.
+    """
+
+    task: str
+    look: str
+    action_repeat: int
+    lane: int
+    episode: int
+    seed: int
+    frames: int
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """T decisions and T + 1 observations; arrays that were read from a store are read-only.
+
+    Attributes:
+        frame: single RGB frames, uint8 (T + 1, 3, H, W).
+        action: float32 (T, A), in [-1, 1].
+        reward: float32 (T,).
+        terminated: bool (T,), only the last may be True.
+        truncated: bool (T,), only the last may be True.
+        physics: physics states, float64 (T + 1, D).
+        info: where it comes from.
+    """
+
+    frame: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    physics: np.ndarray
+    info: EpisodeInfo
+
+    def __post_init__(self) -> None:
+        """Check dtypes and that all arrays tell of the same T decisions.
+
+        Raises:
+            ValueError: they do not; the message names the array.
+        """
+        steps = len(self.action)
+        expected = {"frame": (steps + 1, 4), "action": (steps, 2), "physics": (steps + 1, 2)}
+        for name, dtype in _DTYPES.items():
+            array, (length, ndim) = getattr(self, name), expected.get(name, (steps, 1))
+            if array.dtype != dtype or array.ndim != ndim or len(array) != length:
+                raise ValueError(
+                    f"{name} must be {dtype} with {ndim} axes and {length} rows, "
+                    f"found {array.dtype} {array.shape}"
+                )
+        if steps < 1 or self.frame.shape[1] != 3:
+            raise ValueError(f"an episode needs a decision and RGB frames, found frames {self.frame.shape}")
+        if (self.terminated | self.truncated)[:-1].any():
+            raise ValueError("an episode goes on after it was terminated or truncated")
+
+    @property
+    def steps(self) -> int:
+        """Decisions T."""
+        return len(self.action)
+
+    @property
+    def episode_return(self) -> float:
+        """Sum of rewards, added in float64."""
+        return float(self.reward.sum(dtype=np.float64))
+
+
+class EpisodeBuilder:
+    """Gathers the transitions of one lane until its episode ends."""
+
+    def __init__(self, env_spec: EnvSpec, *, lane: int, versions: Mapping[str, str]) -> None:
+        """Build for one environment.
+
+        Args:
+            env_spec: the environment's facts.
+            lane: which of the environments side by side.
+            versions: of the software that matters for pixels and physics, by name.
+        """
+        self._env_spec, self._lane, self._versions = env_spec, lane, dict(versions)
+        self._first: tuple[np.ndarray, np.ndarray] | None = None  # frame and physics at t = 0
+        self._episode, self._seed = 0, 0
+        self._transitions: list[Transition] = []
+
+    def start(self, frame: np.ndarray, physics: np.ndarray, *, episode: int, seed: int) -> None:
+        """Begin an episode; one that has not ended is forgotten.
+
+        Args:
+            frame: frame[0], uint8 (3, H, W); kept, so it must not be changed afterwards.
+            physics: physics[0], float64 (D,); kept likewise.
+            episode: its number, as `Replay.start` returned it.
+            seed: what the environment was reset with.
+        """
+        self._first = frame, physics
+        self._episode, self._seed = episode, seed
+        self._transitions = []
+
+    def add(self, transition: Transition) -> Episode | None:
+        """Append a decision; returns the whole episode when this decision ended it.
+
+        Raises:
+            ValueError: no episode is under way.
+        """
+        if self._first is None:
+            raise ValueError(f"lane {self._lane} adds a transition, but no episode has been started there")
+        self._transitions.append(transition)
+        if not (transition.terminated or transition.truncated):
+            return None
+        episode = self._finish(*self._first)
+        self._first = None
+        return episode
+
+    def _finish(self, frame: np.ndarray, physics: np.ndarray) -> Episode:
+        transitions, env_spec = self._transitions, self._env_spec
+        info = EpisodeInfo(
+            task=env_spec.task,
+            look=env_spec.look,
+            action_repeat=env_spec.action_repeat,
+            lane=self._lane,
+            episode=self._episode,
+            seed=self._seed,
+            frames=sum(transition.frames for transition in transitions),
+            versions=self._versions,
+        )
+        rows = {name: [getattr(transition, name) for transition in transitions] for name in _DTYPES}
+        rows["frame"].insert(0, frame)
+        rows["physics"].insert(0, physics)
+        arrays = {name: np.array(rows[name], dtype) for name, dtype in _DTYPES.items()}
+        return Episode(**arrays, info=info)
+
+
+class EpisodeStore:
+    """A folder of episodes that grows by whole episodes; one process writes, any may read."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open a folder; one that does not exist holds nothing and is made by the first commit.
+
+        Raises:
+            EpisodeError: `store.json` is damaged or of a newer format.
+        """
+        self.path = Path(path)
+        self._shared = self._load_shared()
+        names = os.listdir(self.path) if self.path.is_dir() else []
+        self._ids = sorted(int(match[1]) for name in names if (match := _FILE_NAME.fullmatch(name)))
+
+    def __len__(self) -> int:
+        """Episodes in the store."""
+        return len(self._ids)
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """What all episodes have in common: task, look, action_repeat, frame_shape, action_dim, physics_dim.
+
+        Raises:
+            EpisodeError: nothing was ever stored here.
+        """
+        if self._shared is None:
+            raise EpisodeError(f"{self.path} is no episode store (it has no store.json)")
+        return {key: value for key, value in self._shared.items() if key != "format"}
+
+    def ids(self) -> list[int]:
+        """Numbers of the stored episodes, in the order in which they were committed."""
+        return list(self._ids)
+
+    def commit(self, episode: Episode) -> int:
+        """Append an episode: afterwards it is on disk whole, or, whatever happened, not at all.
+
+        Returns:
+            Its number in the store.
+
+        Raises:
+            ValueError: it does not fit the episodes that are there.
+            OSError: it cannot be written (disk full); the store is as before.
+        """
+        shared = _shared_facts(episode)
+        if self._shared is not None and shared != self._shared:
+            raise ValueError(f"{self.path} holds episodes of {self._shared}, this one is of {shared}")
+        identifier = self._ids[-1] + 1 if self._ids else 0
+        arrays = {name: np.ascontiguousarray(getattr(episode, name)) for name in _DTYPES}
+        data = safetensors.numpy.save(arrays, metadata=_metadata(episode))
+        if self._shared is None:
+            write_atomically(self.path / "store.json", json.dumps(shared, indent=2).encode())
+            self._shared = shared
+        write_atomically(self._file(identifier), data)
+        self._ids.append(identifier)
+        return identifier
+
+    def read(self, identifier: int) -> Episode:
+        """Map an episode into memory: pages are read when they are touched, and its arrays are read-only.
+
+        One file descriptor stays open as long as any of its arrays lives.
+
+        Raises:
+            EpisodeError: the file is missing, damaged or of a newer format.
+        """
+        path = self._file(identifier)
+        try:
+            metadata, arrays = _map(path)
+            if int(metadata["format"]) > FORMAT:
+                raise ValueError(f"its format {metadata['format']} is newer than {FORMAT}: update nearfar")
+            episode = Episode(**arrays, info=_info(metadata))
+            if (found := _shared_facts(episode)) != self._shared:
+                raise ValueError(f"it is of {found}, store.json of {self._shared}")
+        except _DAMAGE as error:
+            raise EpisodeError(
+                f"cannot read {path} ({error!r}): replace it by a copy or delete it"
+            ) from error
+        return episode
+
+    def drop_after(self, count: int) -> None:
+        """Keep the oldest `count` episodes, delete the others, the newest first."""
+        while len(self._ids) > count:
+            self._file(self._ids[-1]).unlink()
+            self._ids.pop()
+
+    def verify(self) -> list[EpisodeError]:
+        """Read everything and compare it with its checksums; returns what is wrong, file by file."""
+        problems = []
+        for identifier in self._ids:
+            path = self._file(identifier)
+            try:
+                episode = self.read(identifier)
+                if _map(path)[0] != _metadata(episode):
+                    problems.append(EpisodeError(f"{path} is damaged: its checksum differs"))
+                floats = (episode.action, episode.reward, episode.physics)
+                if not all(np.isfinite(array).all() for array in floats):
+                    problems.append(EpisodeError(f"{path} has numbers that are not finite"))
+            except EpisodeError as error:
+                problems.append(error)
+        return problems
+
+    def _file(self, identifier: int) -> Path:
+        return self.path / f"episode-{identifier:08d}.safetensors"
+
+    def _load_shared(self) -> dict[str, Any] | None:
+        path = self.path / "store.json"
+        try:
+            shared = json.loads(path.read_bytes())
+            if shared["format"] > FORMAT:
+                raise ValueError(f"its format {shared['format']} is newer than {FORMAT}: update nearfar")
+        except FileNotFoundError:
+            return None
+        except _DAMAGE as error:
+            raise EpisodeError(f"cannot read {path} ({error!r}): put a copy there") from error
+        return shared
+
+
+def _shared_facts(episode: Episode) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "task": episode.info.task,
+        "look": episode.info.look,
+        "action_repeat": episode.info.action_repeat,
+        "frame_shape": list(episode.frame.shape[1:]),
+        "action_dim": episode.action.shape[1],
+        "physics_dim": episode.physics.shape[1],
+    }
+
+
+def _metadata(episode: Episode) -> dict[str, str]:
+    """Everything about an episode that a reader of the header alone may want, as strings."""
+    facts = asdict(episode.info)
+    versions = facts.pop("versions")
+    facts |= {f"version.{name}": version for name, version in versions.items()}
+    facts |= {"format": FORMAT, "return": episode.episode_return}
+    metadata = {name: str(value) for name, value in facts.items()}
+    crc = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
+    for name in _DTYPES:
+        crc = zlib.crc32(np.ascontiguousarray(getattr(episode, name)).data, crc)
+    return metadata | {"crc32": f"{crc:08x}"}
+
+
+def _info(metadata: Mapping[str, str]) -> EpisodeInfo:
+    prefix = "version."
+    numbers = {key: int(metadata[key]) for key in ("action_repeat", "lane", "episode", "seed", "frames")}
+    versions = {key.removeprefix(prefix): text for key, text in metadata.items() if key.startswith(prefix)}
+    return EpisodeInfo(task=metadata["task"], look=metadata["look"], versions=versions, **numbers)
+
+
+def _map(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """Metadata and memory-mapped arrays of one file."""
+    with safetensors.safe_open(path, framework="numpy"):
+        pass  # the library checks the header, and that it describes exactly the bytes of the file
+    data = np.asarray(np.memmap(path, np.uint8, mode="r"))
+    start = 8 + int.from_bytes(data[:8].tobytes(), "little")
+    header = json.loads(data[8:start].tobytes())
+    metadata = header.pop("__metadata__")
+    arrays = {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        if entry["dtype"] == "BOOL" and data[start + begin : start + end].max(initial=0) > 1:
+            raise ValueError(f"{name} has booleans that are neither 0 nor 1")
+        dtype: np.dtype[Any] = np.dtype(_CODES[entry["dtype"]])
+        arrays[name] = data[start + begin : start + end].view(dtype).reshape(entry["shape"])
+    return metadata, arrays

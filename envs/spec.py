@@ -1,0 +1,73 @@
+"""What an environment promises, and the one convention for time indices.
+
+Index convention: `obs[t], action[t] -> reward[t], terminated[t], obs[t+1]`. An episode of T decisions
+carries T actions, rewards and flags, and T + 1 observations. `frames` are calls of the underlying
+task's `step` before action repeat; `steps` are decisions of the agent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """Facts about a task that are known once it is built.
+
+    Attributes:
+        task: canonical name, for instance `dmc/cartpole-swingup`.
+        frame_shape: one RGB frame, (3, size, size), uint8.
+        stack: frames in an observation; an observation is (3 * stack, size, size), oldest first.
+        action_dim: A; actions are float32 in [-1, 1].
+        action_repeat: frames each decision lasts.
+        episode_frames: time limit in frames.
+        can_terminate: whether the task may end before its time limit.
+        physics_dim: entries of the physics state vector, float64.
+        look: `fast` or `original` rendering.
+    """
+
+    task: str
+    frame_shape: tuple[int, int, int]
+    stack: int
+    action_dim: int
+    action_repeat: int
+    episode_frames: int
+    can_terminate: bool
+    physics_dim: int
+    look: str
+
+    @property
+    def obs_shape(self) -> tuple[int, int, int]:
+        """Shape of a stacked observation, (3 * stack, size, size)."""
+        channels, height, width = self.frame_shape
+        return channels * self.stack, height, width
+
+    @property
+    def episode_steps(self) -> int:
+        """Time limit in decisions."""
+        return -(-self.episode_frames // self.action_repeat)
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What one environment returned for one decision.
+
+    Attributes:
+        frame: the newest RGB frame, uint8 (3, H, W): `obs[t+1]` without its stack.
+        action: action[t], float32 (A,).
+        reward: sum of the frames' rewards.
+        terminated: the task ended; the value of the successor is zero.
+        truncated: the time limit was reached; the successor still has a value.
+        physics: physics state at t+1, float64 (physics_dim,).
+        frames: frames that the decision lasted (fewer than the action repeat at an episode's end).
+    """
+
+    frame: np.ndarray
+    action: np.ndarray
+    reward: float
+    terminated: bool
+    truncated: bool
+    physics: np.ndarray
+    frames: int

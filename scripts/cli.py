@@ -1,0 +1,105 @@
+"""The `nearfar` command: finds the sub-command, runs it, and turns what it raises into exit codes.
+
+Exit codes: 0 done, 1 a failure, 2 the user's mistake, 130 or 143 stopped by a signal after saving.
+Sub-commands are imported when they are called, so that `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+from scripts.launch import restart_with_allocator
+
+# Command -> (module with `main(arguments) -> exit code`, one line of help).
+COMMANDS = {
+    "train": ("scripts.train", "train an agent from pixels; an interrupted run goes on where it was"),
+    "evaluate": ("scripts.evaluate", "returns of a trained agent, with video"),
+}
+
+# Exceptions that mean a mistake of the user, by name: most of their modules import torch, this one must not.
+USER_ERRORS = {
+    "agent.checkpoint.CheckpointError",
+    "agent.evaluation.runs.RunError",
+    "configs.load.ConfigError",
+    "envs.registry.UnknownTaskError",
+    "envs.rendering.RenderingUnavailableError",
+    "scripts.run_directory.RunDirectoryError",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one sub-command.
+
+    Args:
+        argv: arguments after the program's name; unset: those of this process, which may then be
+            restarted with other allocator settings.
+
+    Returns:
+        The exit code.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = arguments.pop(0) if arguments else "--help"
+    if command in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if command == "--version":
+        print(f"nearfar {metadata.version('nearfar')}")
+        return 0
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1) or list(COMMANDS)
+        return _fail(f"unknown command {command!r}; perhaps you meant {' or '.join(near)}", 2)
+    if argv is None and not {"-h", "--help"} & set(arguments):
+        restart_with_allocator()
+    return _run(COMMANDS[command][0], arguments)
+
+
+def _run(module: str, arguments: list[str]) -> int:
+    """Call a sub-command; anything it raises that is neither handled here nor expected stays a traceback."""
+    try:
+        return int(importlib.import_module(module).main(arguments))
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename or error
+        return _fail(f"the disk is full ({where}): free some space and run the same command", 1)
+    except Exception as error:
+        if not is_user_error(error):
+            raise
+        return _fail(str(error), 2)
+
+
+def is_user_error(error: Exception) -> bool:
+    """Whether an exception is the user's mistake: its class, or a base of it, is in the table."""
+    return any(f"{kind.__module__}.{kind.__name__}" in USER_ERRORS for kind in type(error).__mro__)
+
+
+def _usage() -> str:
+    rows = (f"  {name:10}{text}" for name, (_, text) in COMMANDS.items())
+    return "\n".join(
+        [
+            "usage: nearfar COMMAND [OPTIONS]",
+            "",
+            "Model-based reinforcement learning from pixels with contrastive objectives.",
+            "",
+            "commands:",
+            *rows,
+            "",
+            "nearfar COMMAND --help lists a command's options.",
+        ]
+    )
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"nearfar: error: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

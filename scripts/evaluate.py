@@ -1,0 +1,94 @@
+"""`nearfar evaluate`: returns of a trained agent, on episodes it was not trained with."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from configs.schema import NonNegative, Options, Positive
+from scripts.wiring import make_task_pool, resolve_device
+
+if TYPE_CHECKING:
+    from agent.rollout import EpisodeResult
+
+VIDEO_FPS = 25.0
+
+
+class EvaluateOptions(Options):
+    """Returns of a trained agent, on episodes it was not trained with."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run directory of `nearfar train`, or one of its checkpoints."""
+    episodes: Positive = 10
+    """Episodes to run."""
+    control: Literal["mppi", "policy"] | None = None
+    """How actions are chosen; unset: as in the run."""
+    seed: NonNegative = 0
+    """Which episodes: the same seed gives the same ones."""
+    envs: Positive = 1
+    """Episodes that run side by side (more than one: in worker processes)."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the networks run."""
+    video: Path | None = None
+    """Write the first episode as a GIF."""
+    as_json: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False
+    """Print JSON alone."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Evaluate; see `nearfar evaluate --help`."""
+    options = tyro.cli(EvaluateOptions, prog="nearfar evaluate", args=arguments)
+
+    from agent import load_agent
+    from agent.rollout import evaluate
+    from agent.seeding import Streams
+    from envs.rendering import select_backend
+
+    loaded = load_agent(options.run, device=str(resolve_device(options.device)))
+    select_backend()  # before MuJoCo is imported, which reads the choice from the environment
+    config = loaded.agent.config
+    control = options.control or config.planner.control
+    streams = Streams(options.seed)
+    seeds = [streams.episode_seed("eval", index) for index in range(options.episodes)]
+    with make_task_pool(config, min(options.envs, options.episodes)) as pool:
+        results = evaluate(loaded.agent, pool, seeds, control=control, images=options.video is not None)
+    if options.video:
+        _write_video(results[0], options.video)
+    summary = _summary(results, loaded.frames, control)
+    print(json.dumps(summary) if options.as_json else _as_text(config.task, summary))
+    return 0
+
+
+def _summary(results: list[EpisodeResult], frames: int, control: str) -> dict[str, Any]:
+    returns = [result.episode_return for result in results]
+    return {
+        "return_mean": statistics.fmean(returns),
+        "return_std": statistics.pstdev(returns),
+        "returns": returns,
+        "episodes": len(returns),
+        "frames": frames,
+        "control": control,
+    }
+
+
+def _as_text(task: str, summary: dict[str, Any]) -> str:
+    returns = " ".join(f"{value:.1f}" for value in summary["returns"])
+    return (
+        f"{task} after {summary['frames']:,} frames, {summary['control']}: "
+        f"{summary['return_mean']:.1f} ± {summary['return_std']:.1f} "
+        f"over {summary['episodes']} episodes ({returns})"
+    )
+
+
+def _write_video(result: EpisodeResult, path: Path) -> None:
+    import numpy as np
+
+    from agent.evaluation.pictures import write_gif
+
+    images = np.stack(result.images).transpose(0, 2, 3, 1)  # (T, 3, H, W) -> (T, H, W, 3)
+    write_gif(images, path, fps=VIDEO_FPS)

@@ -1,0 +1,75 @@
+"""Command-line options of a training run: a preset, then flags, then validation."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import sys
+from collections.abc import Sequence
+
+import tyro
+from pydantic import ValidationError
+
+from configs.load import ConfigError, describe, load_preset
+from configs.schema import Config
+from envs.registry import canonical_task
+
+
+def parse_config(prog: str, arguments: Sequence[str]) -> Config:
+    """Options of a run: the schema's defaults, the preset's differences, the flags, in this order.
+
+    Args:
+        prog: how the command is called, for the help text.
+        arguments: flags.
+
+    Returns:
+        The configuration, with the names of task and preset resolved.
+
+    Raises:
+        ConfigError: unknown preset, or a value out of range.
+        UnknownTaskError: no such task.
+        SystemExit: 2 for a misspelt flag, which is explained on stderr; 0 after `--help`.
+    """
+    preset = _resolve_preset(arguments)
+    config = _parse_flags(prog, arguments, preset)
+    # The flag held the name as it was typed.
+    return config.model_copy(update={"preset": preset.preset, "task": canonical_task(config.task)})
+
+
+def _resolve_preset(arguments: Sequence[str]) -> Config:
+    """The preset that the flags name; torch is imported only to find a GPU."""
+    flags = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    flags.add_argument("--preset", default=Config().preset)
+    flags.add_argument("--device", default=Config().device)
+    try:
+        chosen, rest = flags.parse_known_args(arguments)
+    except argparse.ArgumentError:  # a flag without its value: tyro explains it
+        return Config()
+    if chosen.preset != "auto":
+        return load_preset(chosen.preset)
+    if {"-h", "--help"} & set(rest):
+        return Config()
+    return load_preset("gpu" if chosen.device != "cpu" and _has_gpu() else "cpu")
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _parse_flags(prog: str, arguments: Sequence[str], default: Config) -> Config:
+    """Let tyro parse; what pydantic refuses becomes one line instead of tyro's box around pydantic's text."""
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(shown):
+            return tyro.cli(Config, prog=prog, args=arguments, default=default)
+    except SystemExit as stop:
+        cause = stop.__context__
+        while cause is not None and not isinstance(cause, ValidationError):
+            cause = cause.__context__
+        if cause is not None:
+            raise ConfigError(describe(cause)) from None
+        sys.stderr.write(shown.getvalue())
+        raise

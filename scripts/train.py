@@ -1,0 +1,129 @@
+"""`nearfar train`: trains an agent from pixels, or lets an interrupted run go on."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from configs.schema import Config
+from scripts.options import parse_config
+from scripts.run_directory import held_run_directory
+from scripts.wiring import configure_torch, make_task_pool, resolve_device
+
+if TYPE_CHECKING:
+    import torch
+
+    from agent.loop import TrainingResult
+    from envs.rendering import Backend
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+PUBLISHED_FRAMES = 100_000
+"""Published figures are shown for this many frames: the DMControl-100k benchmark."""
+
+
+class StopFlag:
+    """Inside its `with` block, turns SIGTERM and a first SIGINT into a request; a second SIGINT interrupts.
+
+    Attributes:
+        requested: whether the run should save and end.
+        signal_number: what asked for it; 0 as long as nothing did.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is requested yet."""
+        self.requested = False
+        self.signal_number = 0
+
+    def __enter__(self) -> StopFlag:
+        """Take over both signals."""
+        self._before = {number: signal.signal(number, self._request) for number in _STOP_SIGNALS}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Give them back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self.requested, self.signal_number = True, number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print("\nsaving; Ctrl-C stops at once", file=sys.stderr)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train; see `nearfar train --help`.
+
+    Returns:
+        0, or 130 or 143 where a signal ended the run after saving.
+    """
+    config = parse_config("nearfar train", arguments)
+    device = resolve_device(config.device)
+    configure_torch(config.training)
+
+    from envs.rendering import select_backend
+
+    backend = select_backend()  # before MuJoCo is imported, which reads the choice from the environment
+    run_dir = run_directory(config)
+    with held_run_directory(run_dir, config), StopFlag() as stop:
+        result = _train(config, run_dir, device, backend, stop)
+        if not result.finished:
+            print("saved; the same command goes on from the last episode that was complete")
+            return 128 + stop.signal_number
+        print(_closing_report(config, run_dir))
+    return 0
+
+
+def run_directory(config: Config) -> Path:
+    """Where the run lives: `--out`, or a directory named after task, preset and seed."""
+    return Path(config.out or Path("runs", config.task, config.preset, f"seed-{config.seed}"))
+
+
+def _train(
+    config: Config, run_dir: Path, device: torch.device, backend: Backend, stop: StopFlag
+) -> TrainingResult:
+    """Make the environments and hand everything to the loop."""
+    from agent.loop import train
+    from agent.seeding import Streams
+    from scripts.manifest import make_manifest
+
+    with make_task_pool(config, config.envs) as pool, make_task_pool(config, 1) as eval_pool:
+        return train(
+            config,
+            run_dir=run_dir,
+            device=device,
+            pool=pool,
+            eval_pool=eval_pool,
+            streams=Streams(config.seed),
+            manifest=make_manifest(config, device, backend),
+            stop=stop,
+        )
+
+
+def _closing_report(config: Config, run_dir: Path) -> str:
+    """Draw the curve; the table of results, and where to look next."""
+    from agent.evaluation.curves import draw_learning_curve
+    from agent.evaluation.published import published_scores
+    from agent.evaluation.runs import read_run
+    from agent.evaluation.tables import results_table
+
+    run = read_run(run_dir)
+    picture = run_dir / "learning-curve.png"
+    draw_learning_curve([run], published_scores(config.task, PUBLISHED_FRAMES), picture)
+    lines = ["", results_table([run]), "", f"learning curve  {picture}"]
+    videos = sorted((run_dir / "videos").glob("*.gif"))
+    if videos:
+        lines.append(f"last video      {videos[-1]}")
+    if config.logging.tensorboard:
+        # In this form it runs whether the environment is activated or not.
+        python = _as_seen_from_here(Path(sys.executable))
+        lines.append(f"tensorboard     {python} -m tensorboard.main --logdir {run_dir / 'tensorboard'}")
+    return "\n".join(lines)
+
+
+def _as_seen_from_here(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,57 @@
+"""What several commands build from options: the device and the environments."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Literal
+
+from configs.load import ConfigError
+from configs.schema import Config, TrainingOptions
+
+if TYPE_CHECKING:
+    import torch
+
+    from envs.vector import Pool
+
+
+def resolve_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """The device to compute on; `auto` is the GPU where there is one.
+
+    Raises:
+        ConfigError: CUDA is asked for where there is none.
+    """
+    import torch
+
+    has_cuda = torch.cuda.is_available()
+    if name == "cuda" and not has_cuda:
+        raise ConfigError("torch finds no GPU here: use --device cpu, or install a CUDA build of torch")
+    return torch.device("cuda" if has_cuda and name != "cpu" else "cpu")
+
+
+def configure_torch(options: TrainingOptions) -> None:
+    """Apply the settings that belong to the whole process."""
+    import torch
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+        torch.use_deterministic_algorithms(True)
+
+
+def make_task_pool(config: Config, count: int) -> Pool:
+    """Environments of the configured task; call after the rendering backend is chosen.
+
+    Training and evaluation share the seed that the task is built with (lqr draws its masses from it);
+    their episodes have seeds of their own.
+    """
+    from envs.vector import make_pool
+
+    return make_pool(
+        config.task,
+        count=count,
+        seed=config.seed,
+        size=config.size,
+        look=config.look,
+        action_repeat=config.action_repeat,
+    )

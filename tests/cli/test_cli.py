@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NoReturn
+
+import pytest
+
+from configs.load import ConfigError
+from scripts import cli
+from scripts.launch import ALLOCATOR
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name not in ALLOCATOR} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Let the command `train` raise."""
+
+    def main(arguments: list[str]) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(importlib, "import_module", lambda name: SimpleNamespace(main=main))
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help_lists_all_commands(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(arguments) == 0
+    text = capsys.readouterr().out
+    assert all(f"  {name} " in text and summary in text for name, (_, summary) in cli.COMMANDS.items())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], *([name, "--help"] for name in cli.COMMANDS)], ids=" ".join
+)
+def test_help_is_quick(arguments: list[str]) -> None:
+    """Best of three: the machine may be busy."""
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = run_python("-m", "scripts.cli", *arguments)
+        seconds.append(time.perf_counter() - start)
+        assert done.returncode == 0
+        assert "usage: nearfar" in done.stdout
+    assert min(seconds) < 1.0
+
+
+def test_train_help_documents_every_option() -> None:
+    text = run_python("-m", "scripts.cli", "train", "--help").stdout
+    for flag in (
+        "--task",
+        "--seed",
+        "--world-model.objective",
+        "--world-model.encoder.channels",
+        "--planner.control",
+    ):
+        assert f"{flag} " in text
+
+
+def test_unknown_command_offers_near_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["trian"]) == 2
+    assert "unknown command 'trian'; perhaps you meant train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--preset gpuu", "unknown preset 'gpuu'; perhaps you meant gpu"),
+        ("--preset absent.yaml", "cannot read absent.yaml"),
+        ("--preset cpu --seed -1", "seed: input should be greater than or equal to 0, not -1"),
+        (
+            "--preset=cpu --world-model.horizon 0",
+            "world_model.horizon: input should be greater than 0, not 0",
+        ),
+        ("--preset debug --planner.elites 99", "planner.elites 99 exceeds its candidates"),
+        ("--preset cpu --task dmc/walker-wlak", "dmc/walker-walk"),
+    ],
+)
+def test_mistake_is_one_line(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", *arguments.split()]) == 2
+    text = capsys.readouterr().err
+    assert text.startswith("nearfar: error: ")
+    assert text.count("\n") == 1
+    assert message in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train --preset cpu --sede 3", "--seed"),
+        ("train --preset cpu --world-model.objektive byol", "--world-model.objective"),
+        ("train --preset cpu --size big", "--size"),
+        ("train --preset", "Missing value"),
+        ("evaluate", "run"),
+        ("evaluate somewhere --jsn", "--json"),
+    ],
+)
+def test_misspelt_option_offers_near_names(
+    arguments: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments.split())
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_cuda_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert cli.main(["train", "--device", "cuda"]) == 2
+    assert "--device cpu" in capsys.readouterr().err
+
+
+def test_missing_rendering_names_the_packages(tmp_path: Path) -> None:
+    out = str(tmp_path / "run")
+    done = run_python("-m", "scripts.cli", "train", "--preset", "debug", "--out", out, MUJOCO_GL="none")
+    assert done.returncode == 2
+    assert "apt-get install libegl1" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not Path(out).exists(), "nothing was begun"
+
+
+def test_full_disk_is_a_failure_with_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raising(monkeypatch, OSError(errno.ENOSPC, "No space left on device", "runs/x/metrics.jsonl"))
+    assert cli.main(["train"]) == 1
+    text = capsys.readouterr().err
+    assert "disk is full (runs/x/metrics.jsonl): free some space" in text
+    assert text.count("\n") == 1
+
+
+def test_user_error_and_its_subclasses_exit_with_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    class SpecialError(ConfigError):
+        pass
+
+    raising(monkeypatch, SpecialError("no"))
+    assert cli.main(["train"]) == 2
+
+
+def test_interrupt_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    raising(monkeypatch, KeyboardInterrupt())
+    assert cli.main(["train"]) == 130
+
+
+@pytest.mark.parametrize("error", [ValueError("a defect"), OSError(errno.EIO, "a broken disk")])
+def test_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    raising(monkeypatch, error)
+    with pytest.raises(type(error)):
+        cli.main(["train"])
+
+
+@pytest.mark.parametrize("name", sorted(cli.USER_ERRORS))
+def test_table_of_user_errors_names_exceptions(name: str) -> None:
+    module, _, kind = name.rpartition(".")
+    assert issubclass(getattr(importlib.import_module(module), kind), Exception)

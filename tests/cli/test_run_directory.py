@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from configs.load import ConfigError, load_config
+from configs.schema import Config
+from scripts.run_directory import RunDirectoryError, held_run_directory
+
+
+def test_new_directory_gets_the_configuration(tmp_path: Path) -> None:
+    with held_run_directory(tmp_path / "a" / "b", Config(seed=5)):
+        assert load_config(tmp_path / "a" / "b" / "config.yaml") == Config(seed=5)
+
+
+def test_run_may_be_extended(tmp_path: Path) -> None:
+    with held_run_directory(tmp_path, Config(frames=10)):
+        pass
+    with held_run_directory(tmp_path, Config(frames=20)):
+        assert load_config(tmp_path / "config.yaml").frames == 20
+
+
+def test_other_options_are_refused_and_change_nothing(tmp_path: Path) -> None:
+    with held_run_directory(tmp_path, Config(seed=1)):
+        pass
+    with pytest.raises(ConfigError, match="seed was 1, now 2"), held_run_directory(tmp_path, Config(seed=2)):
+        pass
+    assert load_config(tmp_path / "config.yaml").seed == 1
+
+
+def test_second_process_is_refused(tmp_path: Path) -> None:
+    # A lock belongs to an open file: a second one in this process counts like another process.
+    with (
+        held_run_directory(tmp_path, Config()),
+        pytest.raises(RunDirectoryError, match=rf"in use by pid {os.getpid()}: .*another --out"),
+        held_run_directory(tmp_path, Config()),
+    ):
+        pass
+
+
+def test_lock_is_released(tmp_path: Path) -> None:
+    for _ in range(2):
+        with held_run_directory(tmp_path, Config()):
+            pass
+    with (tmp_path / ".lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_directory_with_other_things_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(RunDirectoryError, match="holds no run"), held_run_directory(tmp_path, Config()):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_file_in_its_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(RunDirectoryError, match="give another --out"), held_run_directory(path, Config()):
+            pass

@@ -1,0 +1,244 @@
+"""`nearfar train` and `evaluate` as a user runs them: processes, files and exit codes."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from configs.load import load_config
+from scripts import cli
+from scripts.launch import ALLOCATOR
+from scripts.train import StopFlag
+
+pytestmark = pytest.mark.gl
+
+Mistake = Callable[..., str]
+
+DEBUG = ("train", "--task", "cartpole_swingup", "--preset", "debug", "--device", "cpu")
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "scripts.cli", *map(str, arguments)]
+
+
+def evaluations(run: Path) -> list[dict[str, str]]:
+    with (run / "eval.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def copy_of(run: Path, target: Path) -> Path:
+    shutil.copytree(run, target)
+    return target
+
+
+@pytest.fixture
+def mistake(capsys: pytest.CaptureFixture[str]) -> Mistake:
+    """Runs a command that is a user's mistake; returns what it said on stderr."""
+
+    def run(*arguments: str | Path) -> str:
+        assert cli.main([str(argument) for argument in arguments]) == 2
+        text = capsys.readouterr().err
+        assert "nearfar: error: " in text
+        return text
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run directory, never written to by a test, and what its run printed."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    done = subprocess.run(
+        command(*DEBUG, "--out", run), capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return run, done.stdout
+
+
+def test_run_directory_is_complete(finished: tuple[Path, str]) -> None:
+    run, _ = finished
+    names = {path.name for path in run.iterdir()}
+    assert names >= {
+        "checkpoints",
+        "config.yaml",
+        "episodes",
+        "eval.csv",
+        "learning-curve.png",
+        "manifest.json",
+        "metrics.jsonl",
+        "tensorboard",
+        "videos",
+    }
+    config = load_config(run / "config.yaml")
+    assert (config.task, config.preset) == ("dmc/cartpole-swingup", "debug"), "names are resolved"
+    assert [row["frames"] for row in evaluations(run)] == ["1000", "2000"]
+    assert all(0 <= float(row["return_mean"]) <= 1000 for row in evaluations(run))
+    assert any((run / "checkpoints").iterdir())
+    assert any((run / "tensorboard").iterdir())
+
+
+def test_pictures_can_be_seen(finished: tuple[Path, str]) -> None:
+    run, _ = finished
+    with Image.open(run / "learning-curve.png") as curve:
+        assert min(curve.size) > 200
+    with Image.open(max((run / "videos").glob("*.gif"))) as video:
+        assert getattr(video, "n_frames", 1) > 10
+
+
+def test_manifest_says_what_and_where(finished: tuple[Path, str]) -> None:
+    manifest = json.loads((finished[0] / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["command"][:2] == ["nearfar", "train"]
+    assert manifest["rendering"]["renderer"]
+    assert manifest["rendering"]["backend"] in ("egl", "osmesa", "glfw")
+    assert manifest["versions"]["mujoco"].startswith("3.")
+    assert (manifest["task"], manifest["look"], manifest["seed"]) == ("dmc/cartpole-swingup", "fast", 1)
+    assert manifest["hardware"]["cores"] >= 1
+
+
+def test_closing_report_says_where_to_look(finished: tuple[Path, str]) -> None:
+    run, output = finished
+    assert "dmc/cartpole-swingup" in output
+    for path in (run / "learning-curve.png", max((run / "videos").glob("*.gif"))):
+        assert str(path) in output
+    assert f"--logdir {run / 'tensorboard'}" in output
+
+
+def test_finished_run_is_left_as_it_is(finished: tuple[Path, str], tmp_path: Path) -> None:
+    run = copy_of(finished[0], tmp_path / "run")
+    assert cli.main([*DEBUG, "--out", str(run)]) == 0
+    assert evaluations(run) == evaluations(finished[0])
+
+
+def test_run_is_extended(finished: tuple[Path, str], tmp_path: Path) -> None:
+    run = copy_of(finished[0], tmp_path / "run")
+    assert cli.main([*DEBUG, "--out", str(run), "--frames", "3000"]) == 0
+    assert evaluations(run)[:2] == evaluations(finished[0])
+    assert [row["frames"] for row in evaluations(run)] == ["1000", "2000", "3000"]
+
+
+@pytest.mark.parametrize("option", [("--seed", "9"), ("--training.batch-size", "9")])
+def test_other_options_are_refused(
+    finished: tuple[Path, str], option: tuple[str, str], mistake: Mistake
+) -> None:
+    text = mistake(*DEBUG, "--out", finished[0], *option)
+    assert f"{option[0].removeprefix('--').replace('-', '_')} was " in text
+    assert "now 9" in text
+    assert "another --out" in text
+
+
+def test_run_in_use_is_refused(finished: tuple[Path, str], tmp_path: Path, mistake: Mistake) -> None:
+    run = copy_of(finished[0], tmp_path / "run")
+    with (run / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        print("4321", file=lock, flush=True)
+        assert "in use by pid 4321" in mistake(*DEBUG, "--out", run)
+
+
+def test_truncated_checkpoint_is_named(finished: tuple[Path, str], tmp_path: Path, mistake: Mistake) -> None:
+    run = copy_of(finished[0], tmp_path / "run")
+    newest = max((run / "checkpoints").iterdir())
+    os.truncate(newest, newest.stat().st_size // 2)
+    text = mistake(*DEBUG, "--out", run, "--frames", "3000")
+    assert str(newest) in text
+    assert "delete it" in text
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signal_saves_and_the_run_goes_on(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    arguments = (*DEBUG, "--out", run, "--frames", "3000")
+    with log.open("w") as output:
+        process = subprocess.Popen(command(*arguments), stdout=output, stderr=output)
+    deadline = time.monotonic() + 120
+    while not list(run.glob("checkpoints/*.safetensors")):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)
+    process.send_signal(number)
+    assert process.wait(timeout=60) == code, log.read_text()
+    assert "Traceback" not in log.read_text()
+    before = evaluations(run)
+    assert len(before) < 3, "it was still running"
+
+    assert cli.main([str(argument) for argument in arguments]) == 0
+    assert [row["frames"] for row in evaluations(run)] == ["1000", "2000", "3000"]
+    assert evaluations(run)[0] == before[0]
+
+
+def test_allocator_is_set_without_being_asked(tmp_path: Path) -> None:
+    """The process that trains has the settings in its environment from the start."""
+    clean = {name: value for name, value in os.environ.items() if name not in ALLOCATOR}
+    process = subprocess.Popen(
+        command(*DEBUG, "--out", tmp_path / "run"), env=clean, stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "run" / ".lock").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+        assert {f"{name}={value}".encode() for name, value in ALLOCATOR.items()} <= set(environment)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_evaluate_prints_json_alone(finished: tuple[Path, str]) -> None:
+    arguments = ("evaluate", finished[0], "--episodes", "2", "--json")
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["episodes"], len(result["returns"])) == (2, 2)
+    assert result["return_mean"] == pytest.approx(sum(result["returns"]) / 2)
+    assert result["frames"] == 2000
+    assert result["control"] == "mppi"
+
+
+def test_evaluate_records_a_video_of_the_policy(
+    finished: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (checkpoint, *_) = (finished[0] / "checkpoints").iterdir()
+    video = tmp_path / "deep" / "episode.gif"
+    options = ("--episodes", "1", "--control", "policy", "--video", str(video))
+    assert cli.main(["evaluate", str(checkpoint), *options]) == 0
+    assert "policy" in capsys.readouterr().out
+    with Image.open(video) as image:
+        assert getattr(image, "n_frames", 1) > 10
+
+
+def test_evaluate_without_a_run(tmp_path: Path, mistake: Mistake) -> None:
+    assert str(tmp_path / "absent") in mistake("evaluate", tmp_path / "absent")
+
+
+def test_config_of_a_run_is_a_preset(finished: tuple[Path, str], tmp_path: Path) -> None:
+    """The saved configuration alone reproduces the run."""
+    values = yaml.safe_load((finished[0] / "config.yaml").read_text(encoding="utf-8"))
+    again = tmp_path / "again.yaml"
+    again.write_text(yaml.safe_dump(values | {"out": None}), encoding="utf-8")
+    run = tmp_path / "run"
+    assert cli.main(["train", "--preset", str(again), "--out", str(run), "--frames", "1000"]) == 0
+    first = evaluations(finished[0])[0]
+    assert evaluations(run)[0]["return_mean"] == first["return_mean"]
+
+
+def test_second_interrupt_stops_at_once() -> None:
+    with StopFlag() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert (stop.requested, stop.signal_number) == (True, signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

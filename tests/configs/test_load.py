@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from configs.load import (
+    PRESET_DIRECTORY,
+    ConfigError,
+    check_resumable,
+    load_config,
+    load_preset,
+    preset_names,
+    save_config,
+)
+from configs.schema import Config
+
+DEFAULT = Config()
+
+
+def flatten(values: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat.update({f"{name}.{key}": inner for key, inner in flatten(value).items()})
+        else:
+            flat[name] = value
+    return flat
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_presets_are_those_of_the_design() -> None:
+    assert preset_names() == ["cpu", "debug", "gpu"]
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_preset_holds_differences_only(name: str) -> None:
+    stated = flatten(yaml.safe_load((PRESET_DIRECTORY / f"{name}.yaml").read_text(encoding="utf-8")))
+    loaded, defaults = flatten(load_preset(name).model_dump()), flatten(Config().model_dump())
+    assert loaded["preset"] == name
+    assert {key for key in loaded if loaded[key] != defaults[key]} - {"preset"} == stated.keys()
+
+
+def test_preset_from_a_file(tmp_path: Path) -> None:
+    config = load_preset(write(tmp_path / "mine.yaml", "training: {batch_size: 7}"))
+    assert (config.preset, config.training.batch_size) == ("mine", 7)
+    assert config.training.learning_rate == Config().training.learning_rate
+
+
+def test_empty_preset_is_the_schema(tmp_path: Path) -> None:
+    assert load_preset(write(tmp_path / "mine.yaml", "")) == Config(preset="mine")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("world_model: {latent_dm: 3}", "unknown option world_model.latent_dm; perhaps you meant latent_dim"),
+        ("world_model: {encoder: {chanels: 3}}", "world_model.encoder.chanels; perhaps you meant channels"),
+        ("sed: 3", "unknown option sed; perhaps you meant seed"),
+        ("seed: -1", "seed: input should be greater than or equal to 0, not -1"),
+        ("world_model: {latent_dim: 12}", "world_model: latent_dim 12 is not a multiple of simnorm_group 8"),
+        ("planner: {elites: 999}", "planner.elites 999 exceeds its candidates"),
+        ("look: pretty", "look: input should be 'fast' or 'original', not 'pretty'"),
+        ("{seed: -1, frames: 0}", "not -1; frames: "),
+        ("planner: [", "is not YAML"),
+        ("- seed", "holds no options"),
+    ],
+)
+def test_mistake_in_a_file_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path / "mine.yaml", text)
+    with pytest.raises(ConfigError) as caught:
+        load_preset(path)
+    assert message in str(caught.value)
+    assert path in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_preset_offers_near_names() -> None:
+    with pytest.raises(ConfigError, match=r"unknown preset 'gpuu'; perhaps you meant gpu"):
+        load_preset("gpuu")
+    with pytest.raises(ConfigError, match=r"there are cpu, debug, gpu"):
+        load_preset("zebra")
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read .*absent\.yaml: No such file"):
+        load_config(tmp_path / "absent.yaml")
+
+
+def test_config_survives_the_file(tmp_path: Path) -> None:
+    config = Config.model_validate(
+        {
+            "task": "dmc/walker-walk",
+            "action_repeat": 2,
+            "actor_critic": {"discount": 0.97},
+            "training": {"learning_rate": 1e-5},
+            "world_model": {"objective": "none"},
+        }
+    )
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == config
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["seed"] == 1, "defaults are written too"
+
+
+def change(**values: Any) -> Config:
+    return Config.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        change(),
+        change(frames=DEFAULT.frames + 1),
+        change(device="cpu"),
+        change(out="elsewhere", preset="cpu"),
+        change(logging={"progress": False, "every_updates": 1}),
+        change(training={"threads": 3}),
+    ],
+)
+def test_run_may_go_on(new: Config) -> None:
+    check_resumable(Config(), new)
+
+
+@pytest.mark.parametrize(
+    ("new", "message"),
+    [
+        (change(seed=7), f"seed was {DEFAULT.seed}, now 7"),
+        (change(frames=9), f"frames was {DEFAULT.frames}, now 9"),
+        (
+            change(training={"threads": 3, "batch_size": 9}),
+            f"training.batch_size was {DEFAULT.training.batch_size}, now 9",
+        ),
+        (
+            change(world_model={"encoder": {"channels": 9}}),
+            f"world_model.encoder.channels was {DEFAULT.world_model.encoder.channels}, now 9",
+        ),
+        (change(action_repeat=4), "action_repeat was None, now 4"),
+    ],
+)
+def test_run_of_other_options_is_refused(new: Config, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_resumable(Config(), new)
+    assert f"({message})" in str(caught.value), "that difference and no other"
+    assert "another --out" in str(caught.value)
+
+
+def test_all_differences_are_listed() -> None:
+    with pytest.raises(ConfigError, match=r"seed was 1, now 7; size was 64, now 84"):
+        check_resumable(Config(), change(seed=7, size=84))

@@ -1,0 +1,345 @@
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from envs.episodes import Episode, EpisodeBuilder, EpisodeError, EpisodeInfo, EpisodeStore
+from envs.spec import EnvSpec, Transition
+
+ROOT = Path(__file__).parents[2]
+ARRAYS = ("frame", "action", "reward", "terminated", "truncated", "physics")
+
+
+def make_episode(steps: int = 5, *, seed: int = 0, size: int = 8) -> Episode:
+    rng = np.random.default_rng(seed)
+    flags = np.zeros((2, steps), np.bool_)
+    flags[seed % 2, -1] = True
+    return Episode(
+        frame=rng.integers(0, 256, (steps + 1, 3, size, size), np.uint8),
+        action=rng.normal(size=(steps, 2)).astype(np.float32),
+        reward=rng.normal(size=steps).astype(np.float32),
+        terminated=flags[0],
+        truncated=flags[1],
+        physics=rng.normal(size=(steps + 1, 3)),
+        info=EpisodeInfo("dmc/x-y", "fast", 4, 1, 17, 2**63 + seed, 4 * steps - 1, {"mujoco": "3.17.0"}),
+    )
+
+
+def assert_same(first: Episode, second: Episode) -> None:
+    assert first.info == second.info
+    for name in ARRAYS:
+        one, other = getattr(first, name), getattr(second, name)
+        assert one.dtype == other.dtype and np.array_equal(one, other), name
+
+
+def test_builder_gathers_an_episode_by_the_index_convention() -> None:
+    spec = EnvSpec("dmc/x-y", (3, 8, 8), 3, 2, 4, 20, True, 3, "original")
+    builder = EpisodeBuilder(spec, lane=2, versions={"mujoco": "3.17.0"})
+    expected = make_episode(5)
+    builder.start(expected.frame[1], expected.physics[1], episode=6, seed=1)  # abandoned below
+    builder.start(expected.frame[0], expected.physics[0], episode=7, seed=99)
+    for t in range(5):
+        transition = Transition(
+            frame=expected.frame[t + 1],
+            action=expected.action[t],
+            reward=float(expected.reward[t]),
+            terminated=bool(expected.terminated[t]),
+            truncated=bool(expected.truncated[t]),
+            physics=expected.physics[t + 1],
+            frames=4 if t < 4 else 3,
+        )
+        built = builder.add(transition)
+        assert (built is None) == (t < 4)
+    assert built is not None
+    info = EpisodeInfo("dmc/x-y", "original", 4, 2, 7, 99, 19, {"mujoco": "3.17.0"})
+    assert_same(built, replace(expected, info=info))
+    with pytest.raises(ValueError, match="lane 2 adds a transition"):
+        builder.add(transition)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("frame", np.zeros((5, 3, 8, 8), np.uint8), r"frame must be uint8 with 4 axes and 6 rows"),
+        ("frame", np.zeros((6, 4, 8, 8), np.uint8), "RGB"),
+        ("reward", np.zeros(5), r"reward must be float32 .* found float64 \(5,\)"),
+        ("truncated", np.ones(5, np.bool_), "goes on after"),
+    ],
+)
+def test_episode_refuses_arrays_that_do_not_fit(field: str, value: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(make_episode(5), **{field: value})
+
+
+def test_store_round_trip(tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path / "new" / "store")
+    assert (len(store), store.ids()) == (0, [])
+    with pytest.raises(EpisodeError, match="no episode store"):
+        _ = store.shared
+    written = [make_episode(steps, seed=steps) for steps in (1, 5, 30)]
+    assert [store.commit(episode) for episode in written] == [0, 1, 2]
+    for opened in (store, EpisodeStore(tmp_path / "new" / "store")):
+        assert opened.ids() == [0, 1, 2]
+        for identifier, episode in enumerate(written):
+            assert_same(opened.read(identifier), episode)
+        assert opened.verify() == []
+        assert opened.shared == {
+            "task": "dmc/x-y",
+            "look": "fast",
+            "action_repeat": 4,
+            "frame_shape": [3, 8, 8],
+            "action_dim": 2,
+            "physics_dim": 3,
+        }
+    assert sorted(path.name for path in store.path.iterdir()) == [
+        *(f"episode-{k:08d}.safetensors" for k in range(3)),
+        "store.json",
+    ]
+
+
+def test_files_are_plain_safetensors_with_a_telling_header(tmp_path: Path) -> None:
+    store, episode = EpisodeStore(tmp_path), make_episode(7)
+    store.commit(episode)
+    path = tmp_path / "episode-00000000.safetensors"
+    arrays = safetensors.numpy.load_file(path)
+    assert set(arrays) == set(ARRAYS)
+    assert all(np.array_equal(arrays[name], getattr(episode, name)) for name in ARRAYS)
+    with safetensors.safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+    assert metadata.pop("crc32")
+    assert float(metadata.pop("return")) == pytest.approx(float(episode.reward.sum()))
+    assert metadata == {
+        "format": "1",
+        "task": "dmc/x-y",
+        "look": "fast",
+        "action_repeat": "4",
+        "lane": "1",
+        "episode": "17",
+        "seed": str(2**63),
+        "frames": "27",
+        "version.mujoco": "3.17.0",
+    }
+
+
+def test_task_without_physics_state_can_be_stored(tmp_path: Path) -> None:
+    episode = replace(make_episode(4), physics=np.zeros((5, 0)))
+    EpisodeStore(tmp_path).commit(episode)
+    assert_same(EpisodeStore(tmp_path).read(0), episode)
+
+
+def test_arrays_are_mapped_and_read_only(tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path)
+    store.commit(make_episode())
+    for array in (getattr(store.read(0), name) for name in ARRAYS):
+        base = array
+        while isinstance(base.base, np.ndarray):
+            base = base.base
+        assert isinstance(base, np.memmap), "copied into memory"
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+
+
+def test_other_kinds_of_episodes_are_refused(tmp_path: Path) -> None:
+    store, episode = EpisodeStore(tmp_path), make_episode()
+    store.commit(episode)
+    with pytest.raises(ValueError, match=r"'frame_shape': \[3, 9, 9\]"):
+        store.commit(make_episode(size=9))
+    with pytest.raises(ValueError, match="'look': 'original'"):
+        store.commit(replace(episode, info=replace(episode.info, look="original")))
+    assert len(EpisodeStore(tmp_path)) == 1
+
+
+def test_drop_after_keeps_the_oldest(tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path)
+    for seed in range(4):
+        store.commit(make_episode(seed=seed))
+    store.drop_after(9)
+    assert store.ids() == [0, 1, 2, 3]
+    store.drop_after(2)
+    assert store.ids() == EpisodeStore(tmp_path).ids() == [0, 1]
+    assert store.commit(make_episode(seed=8)) == 2
+    assert_same(EpisodeStore(tmp_path).read(2), make_episode(seed=8))
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Any], dict[str, str]], None]) -> None:
+    """The same file with other arrays or metadata, sound as safetensors."""
+    with safetensors.safe_open(path, framework="numpy") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}
+        metadata = dict(file.metadata())
+    change(arrays, metadata)
+    path.write_bytes(safetensors.numpy.save(arrays, metadata))
+
+
+def with_header(header: bytes, body: bytes = b"") -> bytes:
+    return len(header).to_bytes(8, "little") + header + body
+
+
+HOSTILE: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "cut in header": lambda path: path.write_bytes(path.read_bytes()[:100]),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"x"),
+    "missing": lambda path: path.unlink(),
+    "huge header": lambda path: path.write_bytes(b"\xff" * 64),
+    "no json": lambda path: path.write_bytes(with_header(b"{" * 64)),
+    "deep json": lambda path: path.write_bytes(with_header(b'{"a":' * 5000 + b"1" + b"}" * 5000)),
+    "no metadata": lambda path: path.write_bytes(with_header(b"{}" + b" " * 6)),
+    "outside": lambda path: path.write_bytes(
+        with_header(b'{"frame":{"dtype":"U8","shape":[999],"data_offsets":[0,999]}}', b"abc")
+    ),
+    "pickle": lambda path: path.write_bytes(b"\x80\x04cos\nsystem\n(S'touch /tmp/x'\ntR."),
+    "array lacks": lambda path: rewritten(path, lambda arrays, _: arrays.pop("reward")),
+    "array more": lambda path: rewritten(path, lambda arrays, _: arrays.update(extra=arrays["reward"])),
+    "other dtype": lambda path: rewritten(
+        path, lambda arrays, _: arrays.update(reward=np.zeros(5, np.int64))
+    ),
+    "other length": lambda path: rewritten(
+        path, lambda arrays, _: arrays.update(reward=np.zeros(4, np.float32))
+    ),
+    "other size": lambda path: rewritten(
+        path, lambda arrays, _: arrays.update(frame=np.zeros((6, 3, 9, 9), np.uint8))
+    ),
+    "no number": lambda path: rewritten(path, lambda _, metadata: metadata.update(seed="many")),
+    "no seed": lambda path: rewritten(path, lambda _, metadata: metadata.pop("seed")),
+    "newer": lambda path: rewritten(path, lambda _, metadata: metadata.update(format="2")),
+    "odd boolean": lambda path: path.write_bytes(path.read_bytes().replace(b"\0\0\0\0\1", b"\0\0\0\0\2")),
+}
+
+
+@pytest.mark.parametrize("damage", HOSTILE.values(), ids=HOSTILE)
+def test_damaged_file_is_named(damage: Callable[[Path], object], tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path)
+    for seed in (1, 2, 3):
+        store.commit(make_episode(seed=seed))
+    path = tmp_path / "episode-00000001.safetensors"
+    damage(path)
+    with pytest.raises(EpisodeError, match=r"cannot read .*episode-00000001\.safetensors"):
+        store.read(1)
+    assert [str(problem)[: 12 + len(str(path))] for problem in store.verify()] == [f"cannot read {path}"]
+    assert_same(store.read(0), make_episode(seed=1))
+
+
+def test_newer_format_asks_for_an_update(tmp_path: Path) -> None:
+    EpisodeStore(tmp_path).commit(make_episode())
+    rewritten(tmp_path / "episode-00000000.safetensors", lambda _, metadata: metadata.update(format="2"))
+    with pytest.raises(EpisodeError, match="format 2 is newer than 1: update nearfar"):
+        EpisodeStore(tmp_path).read(0)
+    (tmp_path / "store.json").write_text('{"format": 2}')
+    with pytest.raises(EpisodeError, match=r"store\.json.*format 2 is newer than 1: update nearfar"):
+        EpisodeStore(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"format": "1"}', "[" * 100_000])
+def test_damaged_store_file_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "store.json").write_text(text)
+    with pytest.raises(EpisodeError, match=r"cannot read .*store\.json"):
+        EpisodeStore(tmp_path)
+
+
+def test_verify_finds_any_flipped_bit(tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path)
+    store.commit(make_episode())
+    path = tmp_path / "episode-00000000.safetensors"
+    sound = path.read_bytes()
+    start = 8 + int.from_bytes(sound[:8], "little")
+    rng = np.random.default_rng(0)
+    for position in [*rng.integers(start, len(sound), 60), *range(sound.index(b'"seed"') + 8, start - 400)]:
+        damaged = bytearray(sound)
+        damaged[position] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        assert len(store.verify()) == 1, position
+    path.write_bytes(sound)
+    assert store.verify() == []
+
+
+def test_verify_finds_numbers_that_are_not_finite(tmp_path: Path) -> None:
+    store, episode = EpisodeStore(tmp_path), make_episode()
+    reward = episode.reward.copy()
+    reward[2] = np.nan
+    store.commit(replace(episode, reward=reward))
+    assert ["not finite" in str(problem) for problem in store.verify()] == [True]
+
+
+def full_disk(*arguments: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_full_disk_leaves_the_store_as_it_was(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = EpisodeStore(tmp_path)
+    store.commit(make_episode(seed=1))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, full_disk)
+        with pytest.raises(OSError, match="No space left") as caught:
+            store.commit(make_episode(seed=2))
+    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename == str(tmp_path / "episode-00000001.safetensors")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert store.commit(make_episode(seed=3)) == 1
+    assert EpisodeStore(tmp_path).verify() == []
+
+
+def test_real_full_device_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    store = EpisodeStore(tmp_path)
+    store.commit(make_episode(seed=1))
+    (tmp_path / "episode-00000001.safetensors.tmp").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        store.commit(make_episode(seed=2))
+    assert EpisodeStore(tmp_path).ids() == [0]
+
+
+WRITER = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_episodes import EpisodeStore, make_episode
+store = EpisodeStore({path!r})
+print("ready", flush=True)
+while True:
+    store.commit(make_episode(40, seed=len(store), size=64))
+"""
+
+
+def test_killed_writer_leaves_whole_episodes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    program = WRITER.format(tests=str(Path(__file__).parent), path=str(tmp_path / "store"))
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for _ in range(2):
+        with subprocess.Popen(
+            [sys.executable, "-c", program], cwd=ROOT, env=environment, stdout=subprocess.PIPE
+        ) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            time.sleep(float(rng.uniform(0.02, 0.2)))
+            writer.send_signal(signal.SIGKILL)
+        store = EpisodeStore(tmp_path / "store")
+        assert store.verify() == []
+    assert store.ids() == list(range(len(store)))
+    assert len(store) > 0
+
+
+def test_unfinished_files_and_strangers_are_ignored(tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path)
+    store.commit(make_episode(seed=1))
+    for name in ("episode-00000001.safetensors.tmp", "episode-7.safetensors", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    store = EpisodeStore(tmp_path)
+    assert store.ids() == [0]
+    assert store.commit(make_episode(seed=2)) == 1
+    assert EpisodeStore(tmp_path).verify() == []

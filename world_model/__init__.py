@@ -1,0 +1,1 @@
+"""The latent world model: encoder, dynamics, heads, contrastive losses and objectives."""

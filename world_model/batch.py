@@ -1,0 +1,59 @@
+"""A batch of windows, as replay hands it to the agent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B windows of H decisions; shapes use the letters of docs/shapes.md.
+
+    Attributes:
+        frames: single frames, uint8 (B, H + S, 3, height, width), where S is the stack: the frames of
+            obs[t] are `frames[:, :S]`, those of obs[t + k] are `frames[:, k : k + S]`. Before an
+            episode's start the first frame is repeated.
+        action: float32 (B, H, A), action[:, k] was taken at obs[t + k].
+        reward: float32 (B, H), earned by action[:, k].
+        terminated: bool (B, H), whether obs[t + k + 1] is terminal.
+        episode: int64 (B,), which episode the window lies in.
+        time: int64 (B,), decision index t of the window's first observation within its episode.
+    """
+
+    frames: Tensor
+    action: Tensor
+    reward: Tensor
+    terminated: Tensor
+    episode: Tensor
+    time: Tensor
+
+    @property
+    def horizon(self) -> int:
+        """H, the number of decisions in a window."""
+        return self.action.shape[1]
+
+    @property
+    def stack(self) -> int:
+        """S, the frames in an observation."""
+        return self.frames.shape[1] - self.horizon
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        return Batch(**{name: value.to(device) for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What the world model makes of a batch.
+
+    Attributes:
+        z: (B, H + 1, Z); z[:, 0] encodes an augmented obs[t], z[:, k] is rolled out from it by the
+            dynamics with the recorded actions.
+        z_key: (B, H + 1, Z); the momentum key encoder on another augmentation of obs[t + k]; no gradient.
+    """
+
+    z: Tensor
+    z_key: Tensor

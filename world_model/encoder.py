@@ -1,0 +1,62 @@
+"""Pixels to latents."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from configs.schema import WorldModelOptions
+from world_model.layers import SimNorm
+
+STRIDES = (2, 2, 2, 1)
+# images convolved at once on a CPU, so that activations stay in its cache: 47 -> 20 ms for 256 stacks
+CPU_CHUNK = 16
+
+
+class PixelEncoder(nn.Module):
+    """Four 3x3 convolutions, then linear -> LayerNorm -> SimNorm.
+
+    Pixels are mapped from [0, 255] to [-0.5, 0.5] inside the first convolution, whose weights are
+    rescaled instead of the (much larger) images.
+    """
+
+    def __init__(self, obs_shape: tuple[int, int, int], options: WorldModelOptions):
+        super().__init__()
+        in_channels, channels = obs_shape[0], options.encoder.channels
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(in_channels if i == 0 else channels, channels, kernel_size=3, stride=stride)
+            for i, stride in enumerate(STRIDES)
+        )
+        for layer in self.convolutions:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            features = self._convolve(torch.zeros(1, *obs_shape, dtype=torch.uint8)).numel()
+        self.output = nn.Sequential(
+            nn.Linear(features, options.latent_dim),
+            nn.LayerNorm(options.latent_dim),
+            SimNorm(options.simnorm_group),
+        )
+
+    def _convolve(self, obs: Tensor) -> Tensor:
+        """uint8 (B, C, H, W) -> (B, features)."""
+        first = self.convolutions[0]
+        x = obs.to(first.weight.dtype, memory_format=torch.channels_last)
+        bias = first.bias - 0.5 * first.weight.sum(dim=(1, 2, 3))
+        x = F.conv2d(x, first.weight / 255.0, bias, stride=first.stride).relu_()
+        for layer in self.convolutions[1:]:
+            x = layer(x).relu_()
+        return x.flatten(1)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Encode observations.
+
+        Args:
+            obs: stacked frames, uint8 [0, 255], (B, C, H, W).
+
+        Returns:
+            Latents, (B, Z); each SimNorm group sums to one.
+        """
+        chunks = obs.split(CPU_CHUNK) if obs.device.type == "cpu" else (obs,)
+        return self.output(torch.cat([self._convolve(chunk) for chunk in chunks]))

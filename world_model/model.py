@@ -1,0 +1,87 @@
+"""The world model: encoder with its momentum copy, dynamics, reward and continuation, objective."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from configs.schema import WorldModelOptions
+from envs.spec import EnvSpec
+from world_model.augment import draw_shifts, shift
+from world_model.batch import Batch, Latents
+from world_model.encoder import PixelEncoder
+from world_model.heads import Dynamics, TwoHot
+from world_model.layers import mlp
+from world_model.momentum import ema_update
+from world_model.objectives.registry import OBJECTIVES
+
+
+class WorldModel(nn.Module):
+    """Latent model of a task, learnt from windows of pixels, actions and rewards."""
+
+    def __init__(self, env_spec: EnvSpec, options: WorldModelOptions):
+        super().__init__()
+        self.options = options
+        inputs = options.latent_dim + env_spec.action_dim
+        self.encoder = PixelEncoder(env_spec.obs_shape, options)
+        self.key_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
+        self.dynamics = Dynamics(env_spec.action_dim, options)
+        self.reward = mlp(inputs, options.hidden_dim, options.bins, zero_output=True)
+        self.continuation = mlp(options.latent_dim, options.hidden_dim, 1) if env_spec.can_terminate else None
+        self.two_hot = TwoHot(options.bins, options.symlog_limit)
+        self.objective = OBJECTIVES[options.objective](options)
+        weights = options.rho ** torch.arange(options.horizon)
+        self.register_buffer("step_weights", weights / weights.sum(), persistent=False)
+
+    def encode(self, batch: Batch, generator: torch.Generator) -> Latents:
+        """Encode a batch under two augmentations and roll the dynamics out from its first observation.
+
+        Args:
+            batch: B windows of H decisions.
+            generator: draws the shifts, on the batch's device.
+        """
+        padding, count = self.options.encoder.shift_padding, len(batch.frames)
+        query = shift(batch.frames[:, : batch.stack], draw_shifts(count, padding, generator))
+        keys = shift(batch.frames, draw_shifts(count, padding, generator))
+        # (B, H + S, 3, h, w) -> (B, H + 1, 3 * S, h, w): stacks are overlapping views of the frames
+        stacks = keys.unfold(1, batch.stack, 1).movedim(-1, 2).flatten(2, 3)
+        with torch.no_grad():
+            z_key = self.key_encoder(stacks.flatten(0, 1)).unflatten(0, stacks.shape[:2])
+        z = [self.encoder(query.flatten(1, 2))]
+        for k in range(batch.horizon):
+            z.append(self.dynamics(z[-1], batch.action[:, k]))
+        return Latents(z=torch.stack(z, dim=1), z_key=z_key)
+
+    def losses(self, batch: Batch, latents: Latents) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """Unreduced losses, (B,) or (B, H), and their weights under the same names."""
+        losses = self.objective(batch, latents)
+        weights = dict(self.objective.weights)
+        reward_logits = self.reward(torch.cat((latents.z[:, :-1], batch.action), dim=-1))
+        losses["reward"] = self.two_hot.loss(reward_logits, batch.reward)
+        weights["reward"] = self.options.reward_weight
+        if self.continuation is not None:
+            logits = self.continuation(latents.z[:, 1:]).squeeze(-1).float()
+            target = (~batch.terminated).float()
+            losses["continuation"] = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+            weights["continuation"] = self.options.continuation_weight
+        return losses, weights
+
+    def reduce(self, loss: Tensor) -> Tensor:
+        """Mean over rows; over the steps of a window weighted by rho^k, weights summing to one."""
+        return (loss @ self.step_weights).mean() if loss.ndim == 2 else loss.mean()
+
+    def predict_reward(self, z: Tensor, action: Tensor) -> Tensor:
+        """Expected reward, (..., Z), (..., A) -> (...)."""
+        return self.two_hot.decode(self.reward(torch.cat((z, action), dim=-1)))
+
+    def predict_continuation(self, z: Tensor) -> Tensor | float:
+        """Probability that the episode goes on at z, (...); 1 for tasks that cannot terminate."""
+        return 1.0 if self.continuation is None else self.continuation(z).squeeze(-1).float().sigmoid()
+
+    def after_step(self) -> None:
+        """Move the key encoder and the objective's averages towards what was learnt."""
+        ema_update(self.key_encoder, self.encoder, self.options.key_tau)
+        self.objective.after_step()

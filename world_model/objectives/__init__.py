@@ -1,0 +1,1 @@
+"""Representation objectives, one family a file, chosen by name."""
