@@ -43,32 +43,37 @@ def lambda_returns(reward: Tensor, discount: Tensor, value: Tensor, trace: float
 
 
 class ActorCritic(nn.Module):
-    """N critics with target copies, and a deterministic policy with values in [-1, 1]."""
+    """N critics and a deterministic policy with values in [-1, 1], each with its moving average."""
 
     scale: Tensor
 
-    def __init__(self, action_dim: int, options: ActorCriticOptions, model_options: WorldModelOptions):
+    def __init__(
+        self, action_dim: int, options: ActorCriticOptions, model_options: WorldModelOptions
+    ) -> None:
+        """Draw the weights; the target critics start as copies."""
         super().__init__()
         self.options = options
         latent, hidden = model_options.latent_dim, model_options.hidden_dim
         self.critics = EnsembleMLP(options.critics, latent + action_dim, hidden, model_options.bins)
         self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
         self.policy = mlp(latent, hidden, action_dim)
+        self.averaged_policy = copy.deepcopy(self.policy).requires_grad_(False)
         self.two_hot = TwoHot(model_options.bins, model_options.symlog_limit)
         # running range of Q, which makes the policy's gradient independent of the scale of rewards
         self.register_buffer("scale", torch.ones(()))
 
     def act(self, z: Tensor) -> Tensor:
-        """The policy's action, (..., Z) -> (..., A)."""
-        return self.policy(z).tanh()
+        """Action of the averaged policy, (..., Z) -> (..., A)."""
+        return self.averaged_policy(z).tanh()
 
     def q_values(self, z: Tensor, action: Tensor) -> Tensor:
         """Value of each critic, (..., Z), (..., A) -> (N, ...)."""
         return self.two_hot.decode(self.critics(torch.cat((z, action), dim=-1)))
 
     def value(self, z: Tensor) -> Tensor:
-        """Value of following the policy from z, mean over critics, (..., Z) -> (...)."""
-        return self.q_values(z, self.act(z)).mean(dim=0)
+        """Value of following the averaged policy, mean over target critics, (..., Z) -> (...)."""
+        logits = self.target_critics(torch.cat((z, self.act(z)), dim=-1))
+        return self.two_hot.decode(logits).mean(dim=0)
 
     @torch.no_grad()
     def target_value(self, z: Tensor, generator: torch.Generator) -> Tensor:
@@ -77,13 +82,13 @@ class ActorCritic(nn.Module):
         The minimum of two critics drawn at random (REDQ, arXiv:2101.05982), at an action with clipped
         noise (target policy smoothing, TD3, arXiv:1802.09477).
         """
-        action = self.act(z)
+        action = self.policy(z).tanh()
         noise = torch.randn(action.shape, generator=generator, device=z.device, dtype=action.dtype)
         std, clip = self.options.target_noise, 1.5 * self.options.target_noise
         action = (action + (std * noise).clamp(-clip, clip)).clamp(-1, 1)
         q = self.two_hot.decode(self.target_critics(torch.cat((z, action), dim=-1)))
         if len(q) > 2:
-            drawn = torch.randperm(len(q), generator=generator, device=z.device)[:2]
+            drawn = torch.rand(len(q), generator=generator, device=z.device).topk(2).indices
             q = q[drawn]
         return q.amin(dim=0)
 
@@ -108,9 +113,11 @@ class ActorCritic(nn.Module):
 
     @torch.no_grad()
     def _update_scale(self, q: Tensor) -> None:
-        low, high = torch.quantile(q.flatten().float(), q.new_tensor([0.05, 0.95], dtype=torch.float32))
+        # one by one: a tensor of both shares would be copied to the device, which a graph cannot capture
+        low, high = (torch.quantile(q.flatten().float(), share) for share in (0.05, 0.95))
         self.scale.lerp_(high - low, 0.01)
 
     def after_step(self) -> None:
-        """Move the target critics towards the critics."""
+        """Move the target critics and the averaged policy towards what was learnt."""
         ema_update(self.target_critics, self.critics, self.options.critic_tau)
+        ema_update(self.averaged_policy, self.policy, self.options.critic_tau)

@@ -30,8 +30,11 @@ class Agent:
         self.env_spec = env_spec
         self.device = device
         self.discount = config.actor_critic.discount or discount_for(env_spec.episode_steps)
-        self.model = WorldModel(env_spec, config.world_model).to(device, memory_format=torch.channels_last)
-        self.actor_critic = ActorCritic(env_spec.action_dim, config.actor_critic, config.world_model).to(device)
+        self.model = WorldModel(env_spec, config.world_model).to(device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from its types
+        self.actor_critic = ActorCritic(env_spec.action_dim, config.actor_critic, config.world_model).to(
+            device
+        )
         training = config.training
         encoder = list(self.model.encoder.parameters())
         others = [p for p in self.model.parameters() if p.requires_grad and all(p is not q for q in encoder)]
@@ -39,19 +42,28 @@ class Agent:
             {"params": encoder, "lr": training.encoder_learning_rate},
             {"params": others, "lr": training.learning_rate},
         ]
-        rate = training.learning_rate
+        parameters: dict[str, Any] = {
+            "model": groups,
+            "critics": self.actor_critic.critics.parameters(),
+            "policy": self.actor_critic.policy.parameters(),
+        }
+        self.uses_cuda_graph = training.cuda_graph and device.type == "cuda"
         self.optimizers = {
-            "model": torch.optim.Adam(groups, fused=True),
-            "critics": torch.optim.Adam(self.actor_critic.critics.parameters(), lr=rate, fused=True),
-            "policy": torch.optim.Adam(self.actor_critic.policy.parameters(), lr=rate, fused=True),
+            name: torch.optim.Adam(
+                group, lr=training.learning_rate, fused=True, capturable=self.uses_cuda_graph
+            )
+            for name, group in parameters.items()
         }
 
-    # What the planner needs to know of the world (agent.planner.PlanningModel).
+    # What the planner needs to know of the world (agent.planner.PlanningModel), all of it by moving averages.
+
+    def encode(self, obs: Tensor) -> Tensor:
+        """Latents of observations by the momentum key encoder, uint8 (E, 3 * S, H, W) -> (E, Z)."""
+        return self.model.key_encoder(obs).float()
 
     def step(self, z: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
         """Next latent, reward and probability of going on."""
-        next_z = self.model.dynamics(z, action)
-        return next_z, self.model.predict_reward(z, action), self.model.predict_continuation(next_z)
+        return self.model.imagine(z, action)
 
     def value(self, z: Tensor) -> Tensor:
         """Value of following the policy from z."""
@@ -64,9 +76,12 @@ class Agent:
     # Learning.
 
     def autocast(self) -> torch.autocast:
-        """Forward passes in the configured precision."""
+        """Forward passes in the configured precision.
+
+        Casts of the parameters are not kept: an update steps optimisers and goes on with what they changed.
+        """
         enabled = self.config.training.precision == "bfloat16"
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=False)
 
     def update(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """One gradient step of everything that learns.
@@ -121,7 +136,8 @@ class Agent:
     def _descend(self, loss: Tensor, *names: str) -> dict[str, Tensor]:
         """Step the named optimisers; their parameters alone receive gradient."""
         parameters = {
-            name: [p for group in self.optimizers[name].param_groups for p in group["params"]] for name in names
+            name: [p for group in self.optimizers[name].param_groups for p in group["params"]]
+            for name in names
         }
         leaves = [p for group in parameters.values() for p in group]
         gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
@@ -129,7 +145,9 @@ class Agent:
             parameter.grad = gradient
         norms = {}
         for name in names:
-            norm = nn.utils.clip_grad_norm_(parameters[name], self.config.training.gradient_norm, foreach=True)
+            norm = nn.utils.clip_grad_norm_(
+                parameters[name], self.config.training.gradient_norm, foreach=True
+            )
             norms[f"train/gradient_norm_{name}"] = norm
             self.optimizers[name].step()
         return norms
@@ -175,7 +193,10 @@ class Controller:
     Training and evaluation hold one each, so that neither disturbs the other.
     """
 
-    def __init__(self, agent: Agent, envs: int, generator: torch.Generator, *, control: str | None = None):
+    def __init__(
+        self, agent: Agent, envs: int, generator: torch.Generator, *, control: str | None = None
+    ) -> None:
+        """Control `envs` environments; `control` replaces the configured kind."""
         options = agent.config.planner
         self.agent = agent
         self.generator = generator
@@ -188,12 +209,12 @@ class Controller:
         self.mean[env] = 0.0
 
     @torch.no_grad()
-    def act(self, obs: dict[int, np.ndarray], noise_floor: float = 0.0) -> dict[int, np.ndarray]:
+    def act(self, obs: dict[int, np.ndarray], noise_std: float = 0.0) -> dict[int, np.ndarray]:
         """Actions for some of the environments.
 
         Args:
             obs: environment index -> stacked frames, uint8 (3 * stack, H, W).
-            noise_floor: least deviation of the action; 0 is deterministic.
+            noise_std: deviation of the noise on the action; 0 is deterministic.
 
         Returns:
             Environment index -> float32 (A,) in [-1, 1].
@@ -202,7 +223,7 @@ class Controller:
         with self.agent.autocast():
             z = self._encode(obs)
             self.plan = self.planner.plan(
-                self.agent, z, self.mean[rows], noise_floor=noise_floor, generator=self.generator
+                self.agent, z, self.mean[rows], noise_std=noise_std, generator=self.generator
             )
         shifted = torch.cat((self.plan.mean[:, 1:], torch.zeros_like(self.plan.mean[:, :1])), dim=1)
         self.mean[rows] = shifted
@@ -216,7 +237,7 @@ class Controller:
 
     def _encode(self, obs: dict[int, np.ndarray]) -> Tensor:
         pixels = torch.from_numpy(np.stack(list(obs.values()))).to(self.agent.device)
-        return self.agent.model.encoder(pixels).float()
+        return self.agent.encode(pixels)
 
     def state_dict(self) -> dict[str, Any]:
         """The warm start."""

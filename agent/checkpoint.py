@@ -91,7 +91,7 @@ def latest(directory: str | os.PathLike[str]) -> Path | None:
 
 
 def retain(directory: str | os.PathLike[str], keep: int = 2, *, keep_every: int = 0) -> None:
-    """Delete numbered checkpoints but the newest `keep`, and the first at or after each multiple of `keep_every`."""
+    """Delete numbered checkpoints but the newest `keep`, and the first of each `keep_every` frames."""
     paths = _newest_first(directory)
     milestones: dict[int, Path] = {}
     for path in paths if keep_every else []:  # from the newest: the oldest of each interval stays

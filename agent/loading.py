@@ -42,8 +42,8 @@ class LoadedAgent:
         expected = self.agent.env_spec.obs_shape
         if obs.shape != expected or obs.dtype != np.uint8:
             raise ValueError(f"obs: expected uint8 {expected}, found {obs.dtype} {obs.shape}")
-        floor = 0.0 if deterministic else self.agent.config.planner.min_std
-        return self._controller.act({0: obs}, floor)[0]
+        noise_std = 0.0 if deterministic else self.agent.config.training.exploration_final_std
+        return self._controller.act({0: obs}, noise_std)[0]
 
     def reset(self) -> None:
         """Forget the plan, at an episode's start."""

@@ -5,7 +5,6 @@ Frames (environment steps before action repeat) are the x-axis of everything.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -39,7 +38,7 @@ class Logger:
         run_dir.mkdir(parents=True, exist_ok=True)
         _cut(run_dir / "metrics.jsonl", "", lambda line: json.loads(line)["frames"] <= frames)
         header = ",".join(EVAL_COLUMNS) + "\n"
-        _cut(run_dir / "eval.csv", header, lambda line: _eval_frames(line) <= frames)
+        _cut(run_dir / "eval.csv", header, lambda line: int(line.split(",")[0]) <= frames)
         self._metrics = _open(run_dir / "metrics.jsonl")
         self._evaluations = _open(run_dir / "eval.csv")
         self._tensorboard = _make_writer(run_dir / "tensorboard", frames) if tensorboard else None
@@ -141,13 +140,6 @@ def _open(path: Path) -> TextIO:
     return open(path, "a", encoding="utf-8", buffering=1)  # line-buffered: a killed run loses no whole line
 
 
-def _eval_frames(line: str) -> int:
-    row = next(csv.reader([line]))
-    if len(row) != len(EVAL_COLUMNS):
-        raise ValueError(f"expected {len(EVAL_COLUMNS)} columns, found {row}")
-    return int(row[0])
-
-
 def _cut(path: Path, header: str, is_kept: Callable[[str], bool]) -> None:
     """Rewrite a file of records with those that are kept and whole; a new one gets the header alone."""
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
@@ -161,7 +153,7 @@ def _cut(path: Path, header: str, is_kept: Callable[[str], bool]) -> None:
 def _holds(is_kept: Callable[[str], bool], line: str) -> bool:
     try:
         return is_kept(line)
-    except (ValueError, KeyError, TypeError, StopIteration):  # torn, or the header
+    except (ValueError, KeyError, TypeError):  # damaged, or the header
         return False
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from tqdm import tqdm
 from agent import checkpoint
 from agent.agent import Agent, Controller
 from agent.evaluation.pictures import write_gif
+from agent.graphed import GraphedUpdate
 from agent.logger import Logger
 from agent.metering import Meter
 from agent.replay import Replay
@@ -29,8 +30,8 @@ from agent.seeding import Streams
 from configs.load import dump_yaml
 from configs.schema import Config
 from envs.episodes import EpisodeBuilder, EpisodeStore
-from envs.spec import Transition
-from envs.vector import Pool, StepResult
+from envs.spec import Pool, StepResult, Transition
+from world_model.batch import Batch
 
 LAYOUT: Mapping[str, Mapping[str, list[Any]]] = {
     "learning": {
@@ -57,7 +58,13 @@ class StopRequest(Protocol):
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How a run ended: at how many frames, whether that was its goal, and after how many seconds of training."""
+    """How a run ended.
+
+    Attributes:
+        frames: environment frames.
+        finished: whether these were its goal.
+        seconds: training time without evaluation, over all resumes.
+    """
 
     frames: int
     finished: bool
@@ -75,6 +82,7 @@ class Progress:
         seconds: training time without evaluation, over all resumes.
         episodes: episodes started in each environment.
         evaluate_at: frames of the next evaluation.
+        evaluated_at: frames of the last one.
         save_at: frames of the next checkpoint.
         last_return: of the last training episode.
         best_return: of the best evaluation.
@@ -86,6 +94,7 @@ class Progress:
     seconds: float = 0.0
     episodes: list[int] = field(default_factory=list)
     evaluate_at: int = 0
+    evaluated_at: int = 0
     save_at: int = 0
     last_return: float = 0.0
     best_return: float = -np.inf
@@ -150,12 +159,14 @@ class Loop:
             evaluate_at=config.evaluation.every_frames,
             save_at=config.logging.checkpoint_every_frames,
         )
-        self.meter = Meter()
         self.obs: dict[int, np.ndarray] = {}
         self.returns = [0.0] * pool.count
         self.losses: dict[str, torch.Tensor] = {}
+        self.builders: list[EpisodeBuilder] = []
         self.saved_frames = self._resume()
+        self.update = make_update(self.agent, streams.torch("augment", device))
         self.logger = Logger(run_dir, tensorboard=config.logging.tensorboard, frames=self.progress.frames)
+        self.meter = Meter()
         self.snapshot = self._state()
 
     def __enter__(self) -> Loop:
@@ -190,17 +201,22 @@ class Loop:
             disable=not self.config.logging.progress,
             dynamic_ncols=True,
         ) as bar:
-            while progress.frames < goal and not stop.requested:
+            while not stop.requested:
+                if progress.frames > progress.evaluated_at and progress.frames >= min(
+                    progress.evaluate_at, goal
+                ):
+                    self._evaluate()
+                if progress.frames >= goal:
+                    break
                 before = progress.frames
                 self._pause_or_reset()
                 self._collect()
                 self._learn(stop)
                 bar.update(progress.frames - before)
                 bar.set_postfix_str(self._postfix(), refresh=False)
-                if progress.frames >= min(progress.evaluate_at, goal) and not stop.requested:
-                    self._evaluate()
         finished = progress.frames >= goal and not stop.requested
-        if finished:  # episodes under way are left out; a longer run would start new ones
+        stands_still = not self.obs and progress.updates >= self._updates_due()
+        if finished or stands_still:  # episodes under way at the goal are left out of the last checkpoint
             self.snapshot = self._state()
         self._save()
         return TrainingResult(progress.frames, finished, progress.seconds)
@@ -251,8 +267,7 @@ class Loop:
         if steps < training.random_steps:
             rng, dim = self.streams.numpy("policy"), self.pool.env_spec.action_dim
             return {lane: rng.uniform(-1, 1, dim).astype(np.float32) for lane in self.obs}
-        floor = noise_floor(self.config, steps)
-        return self.controller.act(self.obs, floor)
+        return self.controller.act(self.obs, exploration_std(self.config, steps))
 
     def _record(self, lane: int, action: np.ndarray, step: StepResult) -> None:
         transition = Transition(
@@ -280,25 +295,31 @@ class Loop:
     def _learn(self, stop: StopRequest) -> None:
         """The gradient steps that are due."""
         training, progress = self.config.training, self.progress
-        if progress.steps < training.random_steps or not len(self.replay):
-            return
-        due = training.first_updates + int((progress.steps - training.random_steps) * training.updates_per_step)
-        while progress.updates < due and not stop.requested:
+        while progress.updates < self._updates_due() and not stop.requested:
             with self.meter.measure("sampling"):
                 batch = self.replay.sample(training.batch_size, self.streams.numpy("replay"))
+                batch = batch.to(self.agent.device)
             with self.meter.measure("update"):
-                self.losses = self.agent.update(batch, self.streams.torch("augment", self.agent.device))
+                self.losses = self.update(batch)
             progress.updates += 1
             if progress.updates % self.config.logging.every_updates == 0:
                 self._log(batch)
 
-    def _log(self, batch: Any) -> None:
+    def _updates_due(self) -> int:
+        """Gradient steps that belong to the decisions taken so far."""
+        training = self.config.training
+        learning_steps = self.progress.steps - training.random_steps
+        if learning_steps < 0 or not len(self.replay):
+            return 0
+        return training.first_updates + int(learning_steps * training.updates_per_step)
+
+    def _log(self, batch: Batch) -> None:
         generator = torch.Generator(self.agent.device).manual_seed(self.progress.updates)
         values = {name: float(value) for name, value in self.losses.items()}
         values |= {name: float(value) for name, value in self.agent.diagnose(batch, generator).items()}
         plan = self.controller.plan
         if plan is not None:
-            values["train/plan_policy_gap"] = float((plan.mean[:, 0] - plan.policy_action).abs().mean())
+            values["train/plan_policy_gap"] = float(plan.mean[:, 0].abs().mean())
             values["train/plan_preferred"] = float((plan.advantage > 0).float().mean())
         values["replay/windows"] = len(self.replay)
         self._account_time()
@@ -313,6 +334,11 @@ class Loop:
         self.progress.seconds += self.meter.lap()
 
     # Evaluating and saving.
+
+    def _evaluation_is_due(self) -> bool:
+        progress = self.progress
+        is_new = progress.frames > progress.evaluated_at
+        return is_new and progress.frames >= min(progress.evaluate_at, self.config.frames)
 
     def _evaluate(self) -> None:
         """Deterministic episodes on seeds of their own; their time is not training time."""
@@ -332,7 +358,8 @@ class Loop:
         if options.videos:
             self._record_video(results[0])
         progress.best_return = max(progress.best_return, float(np.mean(returns)))
-        progress.evaluate_at += options.every_frames
+        progress.evaluated_at = progress.frames
+        progress.evaluate_at = (progress.frames // options.every_frames + 1) * options.every_frames
         tqdm.write(f"{progress.frames:>9,} frames  return {np.mean(returns):7.1f} ± {np.std(returns):.1f}")
         self.meter.lap()
 
@@ -344,6 +371,7 @@ class Loop:
 
     def _state(self) -> dict[str, Any]:
         """Everything that a resumed run needs, with copies of what training changes in place."""
+        self._account_time()
         return {
             "env_spec": asdict(self.pool.env_spec),
             "progress": asdict(self.progress),
@@ -385,6 +413,13 @@ class Loop:
         return self.progress.frames
 
 
+def make_update(agent: Agent, generator: torch.Generator) -> Callable[[Batch], dict[str, torch.Tensor]]:
+    """The agent's update with its random stream, captured as a CUDA graph where the agent is made for it."""
+    if agent.uses_cuda_graph:
+        return GraphedUpdate(agent, generator)
+    return lambda batch: agent.update(batch, generator)
+
+
 def make_replay(config: Config, pool: Pool, device: torch.device) -> Replay:
     """The replay that a configuration asks for."""
     options, model = config.replay, config.world_model
@@ -399,8 +434,8 @@ def make_replay(config: Config, pool: Pool, device: torch.device) -> Replay:
     )
 
 
-def noise_floor(config: Config, steps: int) -> float:
-    """Least deviation of the behaviour's actions after `steps` decisions."""
-    training, final = config.training, config.planner.min_std
+def exploration_std(config: Config, steps: int) -> float:
+    """Deviation of the noise on the behaviour's actions after `steps` decisions."""
+    training, final = config.training, config.training.exploration_final_std
     elapsed = (steps - training.random_steps) / max(1, training.exploration_steps)
     return max(final, training.exploration_std + (final - training.exploration_std) * elapsed)

@@ -32,8 +32,8 @@ class Plan:
 
     Attributes:
         action: (E, A), to be executed.
-        mean: (E, H, A), mean of the plan, from which the next one is warm-started.
-        std: (E, H, A), deviation of the plan.
+        mean: (E, H, A), the plan: offsets from the policy's actions.
+        std: (E, H, A), deviation of the candidates at the end of the search.
         policy_action: (E, A), what the policy alone would do.
         advantage: (E,), predicted return of the plan over that of the policy.
     """
@@ -45,55 +45,44 @@ class Plan:
     advantage: Tensor
 
 
-def rollout_return(model: PlanningModel, z: Tensor, actions: Tensor) -> Tensor:
-    """Predicted discounted return of action sequences, closed by the terminal value.
+def rollout(model: PlanningModel, z: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+    """Follow the policy with offsets added to its actions, closed by the terminal value.
 
     Args:
         model: world to plan in.
         z: (..., Z).
-        actions: (..., H, A).
+        offsets: (..., H, A), added to the policy's action in each imagined state.
 
     Returns:
-        (...).
+        The first action (..., A), and the predicted discounted return (...).
     """
-    total, weight = 0.0, 1.0
-    for k in range(actions.shape[-2]):
-        z, reward, continuation = model.step(z, actions[..., k, :])
+    first: Tensor | None = None
+    total: Tensor | float = 0.0
+    weight: Tensor | float = 1.0
+    for k in range(offsets.shape[-2]):
+        action = (model.act(z) + offsets[..., k, :]).clamp(-1, 1)
+        first = action if first is None else first
+        z, reward, continuation = model.step(z, action)
         total = total + weight * reward
         weight = weight * model.discount * continuation
-    return total + weight * model.value(z)
-
-
-def policy_rollout(model: PlanningModel, z: Tensor, horizon: int, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Sequences that follow the policy with added noise, and their returns.
-
-    Args:
-        model: world to plan in.
-        z: (E, K, Z).
-        horizon: H.
-        noise: (E, K, H, A), added to the policy's actions.
-
-    Returns:
-        Actions (E, K, H, A) and returns (E, K).
-    """
-    actions, total, weight = [], 0.0, 1.0
-    for k in range(horizon):
-        actions.append((model.act(z) + noise[:, :, k]).clamp(-1, 1))
-        z, reward, continuation = model.step(z, actions[-1])
-        total = total + weight * reward
-        weight = weight * model.discount * continuation
-    return torch.stack(actions, dim=2), total + weight * model.value(z)
+    assert first is not None, offsets.shape
+    return first, total + weight * model.value(z)
 
 
 class MPPI:
-    """Model-predictive path integral control, seeded by the policy, for several environments at once.
+    """Model-predictive path integral control around the policy, for several environments at once.
 
-    Source: Williams et al., arXiv:1707.02342; policy seeding and warm start as in TD-MPC2,
-    arXiv:2310.16828. Deviation: the softmax temperature is measured in the spread of the elites'
-    returns, so that it does not depend on the scale of the rewards.
+    A plan is a sequence of offsets from the policy's own actions, so that the search starts at the policy,
+    candidates react to the states that they reach, and zero offsets are the policy itself.
+
+    Source: Williams et al., arXiv:1707.02342; latent model, terminal value and warm start as in TD-MPC2,
+    arXiv:2310.16828. Deviations: offsets from a closed-loop policy instead of open-loop actions; all
+    candidates are averaged instead of an elite, with a temperature in units of the spread of their
+    returns. Both keep the plan from following the errors of single returns.
     """
 
-    def __init__(self, options: PlannerOptions):
+    def __init__(self, options: PlannerOptions) -> None:
+        """Plan with these options."""
         self.options = options
 
     def plan(
@@ -102,45 +91,38 @@ class MPPI:
         z: Tensor,
         mean: Tensor,
         *,
-        noise_floor: float,
+        noise_std: float,
         generator: torch.Generator,
     ) -> Plan:
-        """Refine action sequences and return the best guess.
+        """Refine offsets from the policy and return the best guess.
 
         Args:
             model: world to plan in.
             z: (E, Z), present states.
-            mean: (E, H, A), where the search starts.
-            noise_floor: deviation added to the executed action at least; 0 executes the mean.
+            mean: (E, H, A), offsets of the plan before, one of the first candidates.
+            noise_std: deviation of the noise on the executed action; 0 is deterministic.
             generator: draws candidates and exploration noise.
         """
         options = self.options
         envs, horizon, action_dim = mean.shape
-
-        def normal(count: int) -> Tensor:
-            return torch.randn(envs, count, horizon, action_dim, generator=generator, device=z.device)
-
-        noise = options.policy_std * normal(options.policy_samples)
-        noise[:, 0] = 0.0
-        proposals, proposal_returns = policy_rollout(
-            model, z[:, None].expand(-1, options.policy_samples, -1), horizon, noise
-        )
         starts = z[:, None].expand(-1, options.samples, -1)
-        std = torch.full_like(mean, options.max_std)
-        for _ in range(options.iterations):
-            samples = (mean[:, None] + std[:, None] * normal(options.samples)).clamp(-1, 1)
-            returns = torch.cat((rollout_return(model, starts, samples), proposal_returns), dim=1)
-            mean, std = self._refit(torch.cat((samples, proposals), dim=1), returns)
-        return self._choose(model, z, mean, std, proposals, proposal_returns, noise_floor, generator)
+        warm, mean, std = mean, torch.zeros_like(mean), torch.full_like(mean, options.max_std)
+        for iteration in range(options.iterations):
+            shape = (envs, options.samples, horizon, action_dim)
+            noise = torch.randn(shape, generator=generator, device=z.device)
+            offsets = mean[:, None] + std[:, None] * noise
+            if iteration == 0:
+                offsets[:, 0], offsets[:, 1] = 0.0, warm
+            _, returns = rollout(model, starts, offsets)
+            mean, std = self._refit(offsets, returns)
+        return self._choose(model, z, mean, std, noise_std, generator)
 
-    def _refit(self, candidates: Tensor, returns: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of the elites, weighted by return: (E, N, H, A), (E, N) -> (E, H, A) twice."""
-        best, index = returns.topk(self.options.elites, dim=1)
-        elites = candidates.gather(1, index[:, :, None, None].expand(-1, -1, *candidates.shape[2:]))
-        spread = best.std(dim=1, keepdim=True) + 1e-6
-        weights = ((best - best[:, :1]) / (self.options.temperature * spread)).softmax(dim=1)[:, :, None, None]
-        mean = (weights * elites).sum(dim=1)
-        variance = (weights * (elites - mean[:, None]).square()).sum(dim=1)
+    def _refit(self, offsets: Tensor, returns: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation weighted by return: (E, N, H, A), (E, N) -> (E, H, A) twice."""
+        spread = returns.std(dim=1, keepdim=True) + 1e-6
+        weights = (returns / (self.options.temperature * spread)).softmax(dim=1)[:, :, None, None]
+        mean = (weights * offsets).sum(dim=1)
+        variance = (weights * (offsets - mean[:, None]).square()).sum(dim=1)
         return mean, variance.sqrt().clamp(self.options.min_std, self.options.max_std)
 
     def _choose(
@@ -149,25 +131,27 @@ class MPPI:
         z: Tensor,
         mean: Tensor,
         std: Tensor,
-        proposals: Tensor,
-        proposal_returns: Tensor,
-        noise_floor: float,
+        noise_std: float,
         generator: torch.Generator,
     ) -> Plan:
-        """Fall back on the policy where the plan does not beat it by the model's own estimate."""
-        advantage = rollout_return(model, z, mean) - proposal_returns[:, 0]
-        mean = torch.where((advantage > 0)[:, None, None], mean, proposals[:, 0])
-        action = mean[:, 0]
-        if noise_floor > 0:
+        """Stay with the policy where the plan does not beat it by the model's own estimate."""
+        candidates = torch.stack((mean, torch.zeros_like(mean)), dim=1)
+        actions, returns = rollout(model, z[:, None].expand(-1, 2, -1), candidates)
+        advantage = returns[:, 0] - returns[:, 1]
+        is_better = advantage > 0
+        mean = torch.where(is_better[:, None, None], mean, 0.0)
+        action = torch.where(is_better[:, None], actions[:, 0], actions[:, 1])
+        if noise_std > 0:
             noise = torch.randn(action.shape, generator=generator, device=z.device)
-            action = (action + std[:, 0].clamp(min=noise_floor) * noise).clamp(-1, 1)
-        return Plan(action, mean, std, proposals[:, 0, 0], advantage)
+            action = (action + noise_std * noise).clamp(-1, 1)
+        return Plan(action, mean, std, actions[:, 1], advantage)
 
 
 class PolicyOnly:
     """The policy's own action, with Gaussian exploration noise."""
 
-    def __init__(self, options: PlannerOptions):
+    def __init__(self, options: PlannerOptions) -> None:
+        """Take the same options; few matter here."""
         self.options = options
 
     def plan(
@@ -176,13 +160,13 @@ class PolicyOnly:
         z: Tensor,
         mean: Tensor,
         *,
-        noise_floor: float,
+        noise_std: float,
         generator: torch.Generator,
     ) -> Plan:
         """As `MPPI.plan`; the mean is only passed through."""
         policy_action = model.act(z)
         noise = torch.randn(policy_action.shape, generator=generator, device=z.device)
-        action = (policy_action + noise_floor * noise).clamp(-1, 1)
+        action = (policy_action + noise_std * noise).clamp(-1, 1)
         return Plan(action, mean, torch.zeros_like(mean), policy_action, torch.zeros_like(z[:, 0]))
 
 

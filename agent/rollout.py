@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from agent.agent import Agent, Controller
-from envs.vector import Pool
+from envs.spec import Pool
 
 
 @dataclass
@@ -61,7 +61,9 @@ def evaluate(
     for first in range(0, len(seeds), pool.count):
         group = [EpisodeResult(seed) for seed in seeds[first : first + pool.count]]
         generator = torch.Generator(agent.device).manual_seed(group[0].seed)
-        _run_group(Controller(agent, len(group), generator, control=control), pool, group, images and first == 0)
+        _run_group(
+            Controller(agent, len(group), generator, control=control), pool, group, images and first == 0
+        )
         results += group
     return results
 

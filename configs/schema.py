@@ -115,22 +115,16 @@ class PlannerOptions(Options):
     """How actions are chosen."""
     horizon: Positive = 3
     """Actions planned ahead."""
-    samples: Positive = 128
-    """Action sequences drawn in each iteration."""
-    policy_samples: Positive = 16
-    """Sequences that come from the policy."""
-    policy_std: NonNegativeFloat = 0.2
-    """Deviation of the noise on those sequences (the first has none)."""
-    iterations: Positive = 4
+    samples: Annotated[int, Field(ge=2)] = 128
+    """Candidate plans drawn in each iteration."""
+    iterations: Positive = 2
     """Refinements of the plan for each decision."""
-    elites: Annotated[int, Field(ge=2)] = 24
-    """Best sequences that shape the next iteration."""
-    temperature: PositiveFloat = 0.5
-    """Softmax temperature over elites, in units of the spread of their values."""
+    temperature: PositiveFloat = 1.0
+    """Softmax temperature over candidates, in units of the spread of their predicted returns."""
+    max_std: PositiveFloat = 0.4
+    """Deviation from the policy's actions that every search starts with (actions range over [-1, 1])."""
     min_std: PositiveFloat = 0.1
-    """Smallest deviation of sampled actions (the action range is [-1, 1])."""
-    max_std: PositiveFloat = 1.0
-    """Deviation that every plan starts from."""
+    """Smallest deviation to which the search narrows."""
 
 
 class ReplayOptions(Options):
@@ -151,24 +145,26 @@ class TrainingOptions(Options):
     """Windows a batch."""
     updates_per_step: PositiveFloat = 1.0
     """Gradient steps per decision, after the random start."""
-    random_steps: NonNegative = 1000
+    random_steps: NonNegative = 500
     """Decisions with uniformly random actions before learning starts."""
     first_updates: NonNegative = 500
     """Gradient steps at the moment learning starts."""
-    learning_rate: PositiveFloat = 3e-4
+    learning_rate: PositiveFloat = 1e-3
     """Adam step size of world model, critics and policy."""
     encoder_learning_rate: PositiveFloat = 3e-4
     """Adam step size of the encoder."""
     gradient_norm: PositiveFloat = 20.0
     """Gradients are clipped to this global norm."""
     exploration_std: NonNegativeFloat = 1.0
-    """Least deviation of the behaviour's actions when learning starts."""
-    exploration_steps: NonNegative = 4000
-    """Decisions over which that deviation falls to the planner's own minimum."""
+    """Deviation of the noise on actions when learning starts."""
+    exploration_final_std: NonNegativeFloat = 0.1
+    """Deviation of the noise that remains."""
+    exploration_steps: NonNegative = 1500
+    """Decisions over which the noise falls from the one to the other."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the forward passes (autocast)."""
-    compile: bool = False
-    """Compile the update with torch.compile (needs a compiler; CUDA)."""
+    cuda_graph: bool = False
+    """Capture the update as one CUDA graph (on a CPU there is nothing to capture, and it has no effect)."""
     threads: NonNegative = 0
     """CPU threads of the computation; 0 leaves it to torch."""
     deterministic: bool = False
@@ -242,11 +238,6 @@ class Config(Options):
     @model_validator(mode="after")
     def _plan_is_consistent(self) -> Config:
         planner = self.planner
-        if planner.elites > planner.samples + planner.policy_samples:
-            raise ValueError(
-                f"planner.elites {planner.elites} exceeds its candidates: "
-                f"samples {planner.samples} + policy_samples {planner.policy_samples}"
-            )
         if planner.min_std > planner.max_std:
             raise ValueError(f"planner.min_std {planner.min_std} exceeds planner.max_std {planner.max_std}")
         return self

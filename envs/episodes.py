@@ -24,7 +24,7 @@ from agent.checkpoint import write_atomically
 from envs.spec import EnvSpec, Transition
 
 FORMAT = 1
-_DTYPES = {
+_DTYPES: dict[str, np.dtype[Any]] = {
     "frame": np.dtype(np.uint8),
     "action": np.dtype(np.float32),
     "reward": np.dtype(np.float32),

@@ -7,7 +7,9 @@ task's `step` before action repeat; `steps` are decisions of the agent.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from types import TracebackType
 
 import numpy as np
 
@@ -71,3 +73,75 @@ class Transition:
     truncated: bool
     physics: np.ndarray
     frames: int
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one environment returned for one decision; fields as in `Transition`.
+
+    Attributes:
+        obs: uint8 (3 * stack, size, size), memory of its own.
+        reward: sum over the decision's frames.
+        terminated: the task ended.
+        truncated: the time limit was reached.
+        physics: float64 (physics_dim,).
+        frames: frames that the decision lasted.
+    """
+
+    obs: np.ndarray
+    reward: float
+    terminated: bool
+    truncated: bool
+    physics: np.ndarray
+    frames: int
+
+
+class Pool(ABC):
+    """Environments 0 .. count - 1 of one task.
+
+    Attributes:
+        env_spec: facts about the task, the same for all.
+        count: number of environments.
+    """
+
+    env_spec: EnvSpec
+    count: int
+
+    @abstractmethod
+    def reset(self, seeds: dict[int, int]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Start episodes in some environments.
+
+        Args:
+            seeds: index -> seed of the episode.
+
+        Returns:
+            Index -> (obs, physics), as in `StepResult`.
+
+        Raises:
+            WorkerError: one of them failed.
+        """
+
+    @abstractmethod
+    def step(self, actions: dict[int, np.ndarray]) -> dict[int, StepResult]:
+        """Take one decision in some environments.
+
+        Args:
+            actions: index -> action, float32 (A,).
+
+        Raises:
+            WorkerError: one of them failed.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free everything; never hangs, and may be called again."""
+
+    def __enter__(self) -> Pool:
+        """The pool itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()

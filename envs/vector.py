@@ -13,12 +13,10 @@ import os
 import threading
 import time
 import traceback
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from types import TracebackType
 from typing import Any, cast
 
 import gymnasium as gym
@@ -26,7 +24,7 @@ import numpy as np
 
 from envs.registry import COUNTING, canonical_task, make_env
 from envs.rendering import ensure_backend
-from envs.spec import EnvSpec
+from envs.spec import EnvSpec, Pool, StepResult
 
 START_TIMEOUT_S = 120.0
 """Longest that a worker may take to import, load its task and draw."""
@@ -37,80 +35,8 @@ MakeEnv = Callable[[int], gym.Env]
 EnvFunction = Callable[[gym.Env, Any], Any]
 
 
-@dataclass(frozen=True)
-class StepResult:
-    """What one environment returned for one decision; fields as in `envs.spec.Transition`.
-
-    Attributes:
-        obs: uint8 (3 * stack, size, size), memory of its own.
-        reward: sum over the decision's frames.
-        terminated: the task ended.
-        truncated: the time limit was reached.
-        physics: float64 (physics_dim,).
-        frames: frames that the decision lasted.
-    """
-
-    obs: np.ndarray
-    reward: float
-    terminated: bool
-    truncated: bool
-    physics: np.ndarray
-    frames: int
-
-
 class WorkerError(RuntimeError):
     """An environment raised, died, hung, or returned a reward that is no number; the pool is closed."""
-
-
-class Pool(ABC):
-    """Environments 0 .. count - 1 of one task.
-
-    Attributes:
-        env_spec: facts about the task, the same for all.
-        count: number of environments.
-    """
-
-    env_spec: EnvSpec
-    count: int
-
-    @abstractmethod
-    def reset(self, seeds: dict[int, int]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Start episodes in some environments.
-
-        Args:
-            seeds: index -> seed of the episode.
-
-        Returns:
-            Index -> (obs, physics), as in `StepResult`.
-
-        Raises:
-            WorkerError: one of them failed.
-        """
-
-    @abstractmethod
-    def step(self, actions: dict[int, np.ndarray]) -> dict[int, StepResult]:
-        """Take one decision in some environments.
-
-        Args:
-            actions: index -> action, float32 (A,).
-
-        Raises:
-            WorkerError: one of them failed.
-        """
-
-    @abstractmethod
-    def close(self) -> None:
-        """Free everything; never hangs, and may be called again."""
-
-    def __enter__(self) -> Pool:
-        """The pool itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
 
 
 @dataclass(frozen=True)

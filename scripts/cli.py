@@ -19,6 +19,7 @@ from scripts.launch import restart_with_allocator
 COMMANDS = {
     "train": ("scripts.train", "train an agent from pixels; an interrupted run goes on where it was"),
     "evaluate": ("scripts.evaluate", "returns of a trained agent, with video"),
+    "bench": ("scripts.bench", "how fast each part of a training step is on this machine"),
 }
 
 # Exceptions that mean a mistake of the user, by name: most of their modules import torch, this one must not.
@@ -26,6 +27,7 @@ USER_ERRORS = {
     "agent.checkpoint.CheckpointError",
     "agent.evaluation.runs.RunError",
     "configs.load.ConfigError",
+    "envs.episodes.EpisodeError",
     "envs.registry.UnknownTaskError",
     "envs.rendering.RenderingUnavailableError",
     "scripts.run_directory.RunDirectoryError",

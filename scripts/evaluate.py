@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from configs.schema import NonNegative, Options, Positive
+from scripts.options import parse_flags
 from scripts.wiring import make_task_pool, resolve_device
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class EvaluateOptions(Options):
 
 def main(arguments: Sequence[str]) -> int:
     """Evaluate; see `nearfar evaluate --help`."""
-    options = tyro.cli(EvaluateOptions, prog="nearfar evaluate", args=arguments)
+    options = parse_flags(EvaluateOptions, "nearfar evaluate", arguments)
 
     from agent import load_agent
     from agent.rollout import evaluate

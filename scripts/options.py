@@ -1,4 +1,4 @@
-"""Command-line options of a training run: a preset, then flags, then validation."""
+"""Options from the command line: a preset, then flags, then validation."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import contextlib
 import io
 import sys
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import tyro
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from configs.load import ConfigError, describe, load_preset
 from configs.schema import Config
 from envs.registry import canonical_task
+
+Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
 def parse_config(prog: str, arguments: Sequence[str]) -> Config:
@@ -32,7 +35,7 @@ def parse_config(prog: str, arguments: Sequence[str]) -> Config:
         SystemExit: 2 for a misspelt flag, which is explained on stderr; 0 after `--help`.
     """
     preset = _resolve_preset(arguments)
-    config = _parse_flags(prog, arguments, preset)
+    config = parse_flags(Config, prog, arguments, preset)
     # The flag held the name as it was typed.
     return config.model_copy(update={"preset": preset.preset, "task": canonical_task(config.task)})
 
@@ -59,12 +62,25 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _parse_flags(prog: str, arguments: Sequence[str], default: Config) -> Config:
-    """Let tyro parse; what pydantic refuses becomes one line instead of tyro's box around pydantic's text."""
+def parse_flags(
+    kind: type[Parsed], prog: str, arguments: Sequence[str], default: Any = tyro.MISSING_NONPROP
+) -> Parsed:
+    """Let tyro parse; what pydantic refuses becomes one line instead of tyro's box around pydantic's text.
+
+    Args:
+        kind: the options.
+        prog: how the command is called, for the help text.
+        arguments: flags.
+        default: what flags change; unset: the defaults of `kind`.
+
+    Raises:
+        ConfigError: a value out of range.
+        SystemExit: 2 for a misspelt flag, which is explained on stderr; 0 after `--help`.
+    """
     shown = io.StringIO()
     try:
         with contextlib.redirect_stderr(shown):
-            return tyro.cli(Config, prog=prog, args=arguments, default=default)
+            return tyro.cli(kind, prog=prog, args=arguments, default=default)
     except SystemExit as stop:
         cause = stop.__context__
         while cause is not None and not isinstance(cause, ValidationError):

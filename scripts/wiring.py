@@ -11,7 +11,7 @@ from configs.schema import Config, TrainingOptions
 if TYPE_CHECKING:
     import torch
 
-    from envs.vector import Pool
+    from envs.spec import Pool
 
 
 def resolve_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
+from configs.schema import Config
 from envs.rendering import RenderingUnavailableError, select_backend
+from envs.spec import EnvSpec
+from world_model.batch import Batch
 
 # Small tensors and few cores: more threads cost more than they bring.
 torch.set_num_threads(1)
@@ -32,3 +37,67 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for marker, reason in missing.items():
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def env_spec() -> EnvSpec:
+    """A task that exists on paper only: small frames, two actions, episodes that may terminate."""
+    return EnvSpec(
+        task="paper",
+        frame_shape=(3, 32, 32),
+        stack=3,
+        action_dim=2,
+        action_repeat=1,
+        episode_frames=50,
+        can_terminate=True,
+        physics_dim=2,
+        look="fast",
+    )
+
+
+@pytest.fixture
+def tiny_config() -> Callable[..., Config]:
+    """Makes configurations of tiny networks; options are given as `world_model={"horizon": 2}, frames=9`."""
+    tiny: dict[str, Any] = {
+        "world_model": {
+            "encoder": {"channels": 4, "shift_padding": 2},
+            "latent_dim": 16,
+            "simnorm_group": 4,
+            "hidden_dim": 16,
+            "projection_dim": 8,
+            "horizon": 3,
+            "bins": 21,
+        },
+        "planner": {"horizon": 2, "samples": 8, "iterations": 2},
+        "replay": {"capacity": 1000},
+        "training": {"batch_size": 8},
+        "logging": {"tensorboard": False, "progress": False},
+        "size": 32,
+    }
+
+    def make(**options: Any) -> Config:
+        groups = {
+            name: tiny.get(name, {}) | value for name, value in options.items() if isinstance(value, dict)
+        }
+        return Config.model_validate(tiny | options | groups)
+
+    return make
+
+
+@pytest.fixture
+def make_batch() -> Callable[..., Batch]:
+    """Makes batches of noise; rows 2i and 2i + 1 come from one episode, 20 decisions apart."""
+
+    def make(env_spec: EnvSpec, *, horizon: int = 3, rows: int = 8, seed: int = 0) -> Batch:
+        generator = torch.Generator().manual_seed(seed)
+        shape = (rows, horizon + env_spec.stack, *env_spec.frame_shape)
+        return Batch(
+            frames=torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator),
+            action=2 * torch.rand(rows, horizon, env_spec.action_dim, generator=generator) - 1,
+            reward=torch.rand(rows, horizon, generator=generator),
+            terminated=torch.zeros(rows, horizon, dtype=torch.bool),
+            episode=torch.arange(rows) // 2,
+            time=torch.arange(rows) % 2 * 20,
+        )
+
+    return make

@@ -21,16 +21,19 @@ class PixelEncoder(nn.Module):
     rescaled instead of the (much larger) images.
     """
 
-    def __init__(self, obs_shape: tuple[int, int, int], options: WorldModelOptions):
+    def __init__(self, obs_shape: tuple[int, int, int], options: WorldModelOptions) -> None:
+        """Draw the weights for observations (C, H, W)."""
         super().__init__()
         in_channels, channels = obs_shape[0], options.encoder.channels
-        self.convolutions = nn.ModuleList(
+        layers = [
             nn.Conv2d(in_channels if i == 0 else channels, channels, kernel_size=3, stride=stride)
             for i, stride in enumerate(STRIDES)
-        )
-        for layer in self.convolutions:
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+        ]
+        for layer in layers:
+            weight, bias = layer.parameters()
+            nn.init.kaiming_normal_(weight, nonlinearity="relu")
+            nn.init.zeros_(bias)
+        self.first, self.others = layers[0], nn.ModuleList(layers[1:])
         with torch.no_grad():
             features = self._convolve(torch.zeros(1, *obs_shape, dtype=torch.uint8)).numel()
         self.output = nn.Sequential(
@@ -41,11 +44,11 @@ class PixelEncoder(nn.Module):
 
     def _convolve(self, obs: Tensor) -> Tensor:
         """uint8 (B, C, H, W) -> (B, features)."""
-        first = self.convolutions[0]
-        x = obs.to(first.weight.dtype, memory_format=torch.channels_last)
-        bias = first.bias - 0.5 * first.weight.sum(dim=(1, 2, 3))
-        x = F.conv2d(x, first.weight / 255.0, bias, stride=first.stride).relu_()
-        for layer in self.convolutions[1:]:
+        weight, bias = self.first.parameters()
+        x = obs.to(weight.dtype, memory_format=torch.channels_last)
+        offset = bias - 0.5 * weight.sum(dim=(1, 2, 3))
+        x = F.conv2d(x, weight / 255.0, offset, stride=STRIDES[0]).relu_()
+        for layer in self.others:
             x = layer(x).relu_()
         return x.flatten(1)
 

@@ -30,7 +30,7 @@ class TwoHot(nn.Module):
 
     centers: Tensor
 
-    def __init__(self, bins: int, limit: float):
+    def __init__(self, bins: int, limit: float) -> None:
         """Place `bins` bins on [-limit, limit] of the symlog axis."""
         super().__init__()
         self.limit = limit
@@ -39,7 +39,8 @@ class TwoHot(nn.Module):
 
     def decode(self, logits: Tensor) -> Tensor:
         """Logits (..., bins) -> mean values (...)."""
-        return logits.float().softmax(dim=-1) @ self.centers
+        # no matrix product, which autocast would round to bfloat16
+        return (logits.float().softmax(dim=-1) * self.centers).sum(dim=-1)
 
     def loss(self, logits: Tensor, value: Tensor) -> Tensor:
         """Cross-entropy in nats between the two-hot of `value` and `logits`.
@@ -70,7 +71,8 @@ class TwoHot(nn.Module):
 class Dynamics(nn.Module):
     """Latent dynamics d(z, a) -> z', (..., Z), (..., A) -> (..., Z)."""
 
-    def __init__(self, action_dim: int, options: WorldModelOptions):
+    def __init__(self, action_dim: int, options: WorldModelOptions) -> None:
+        """Draw the weights for actions of size A = `action_dim`."""
         super().__init__()
         self.network = nn.Sequential(
             *mlp(options.latent_dim + action_dim, options.hidden_dim, options.latent_dim),

@@ -15,7 +15,8 @@ class SimNorm(nn.Module):
     Source: TD-MPC2, arXiv:2310.16828, section 3.1.
     """
 
-    def __init__(self, group: int):
+    def __init__(self, group: int) -> None:
+        """Build it for groups of `group` entries."""
         super().__init__()
         self.group = group
 
@@ -40,21 +41,22 @@ def mlp(in_dim: int, hidden_dim: int, out_dim: int, *, zero_output: bool = False
         nn.Linear(hidden_dim, hidden_dim),
         nn.LayerNorm(hidden_dim),
         nn.SiLU(),
-        nn.Linear(hidden_dim, out_dim),
+        output := nn.Linear(hidden_dim, out_dim),
     )
     for layer in network:
         if isinstance(layer, nn.Linear):
             nn.init.trunc_normal_(layer.weight, std=1 / math.sqrt(layer.in_features))
             nn.init.zeros_(layer.bias)
     if zero_output:
-        nn.init.zeros_(network[-1].weight)
+        nn.init.zeros_(output.weight)
     return network
 
 
 class EnsembleLinear(nn.Module):
     """N independent linear layers in one batched product, (N, B, in) -> (N, B, out)."""
 
-    def __init__(self, members: int, in_dim: int, out_dim: int, *, zero: bool = False):
+    def __init__(self, members: int, in_dim: int, out_dim: int, *, zero: bool = False) -> None:
+        """Draw the weights, or start at zero."""
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(members, in_dim, out_dim))
         self.bias = nn.Parameter(torch.zeros(members, 1, out_dim))
@@ -69,7 +71,8 @@ class EnsembleLinear(nn.Module):
 class EnsembleNorm(nn.Module):
     """LayerNorm with gains and offsets of its own for each member, (N, B, D) -> (N, B, D)."""
 
-    def __init__(self, members: int, dim: int):
+    def __init__(self, members: int, dim: int) -> None:
+        """Start as the plain normalisation."""
         super().__init__()
         self.weight = nn.Parameter(torch.ones(members, 1, dim))
         self.bias = nn.Parameter(torch.zeros(members, 1, dim))
@@ -82,7 +85,8 @@ class EnsembleNorm(nn.Module):
 class EnsembleMLP(nn.Module):
     """N independent networks of the shape of `mlp` on the same input, (B, in) -> (N, B, out)."""
 
-    def __init__(self, members: int, in_dim: int, hidden_dim: int, out_dim: int):
+    def __init__(self, members: int, in_dim: int, hidden_dim: int, out_dim: int) -> None:
+        """Build the members; their outputs start at zero."""
         super().__init__()
         self.members = members
         self.layers = nn.Sequential(

@@ -22,7 +22,10 @@ from world_model.objectives.registry import OBJECTIVES
 class WorldModel(nn.Module):
     """Latent model of a task, learnt from windows of pixels, actions and rewards."""
 
-    def __init__(self, env_spec: EnvSpec, options: WorldModelOptions):
+    step_weights: Tensor
+
+    def __init__(self, env_spec: EnvSpec, options: WorldModelOptions) -> None:
+        """Draw the weights; the key encoder starts as a copy of the encoder."""
         super().__init__()
         self.options = options
         inputs = options.latent_dim + env_spec.action_dim
@@ -32,6 +35,11 @@ class WorldModel(nn.Module):
         self.reward = mlp(inputs, options.hidden_dim, options.bins, zero_output=True)
         self.continuation = mlp(options.latent_dim, options.hidden_dim, 1) if env_spec.can_terminate else None
         self.two_hot = TwoHot(options.bins, options.symlog_limit)
+        # what is imagined with: averages over updates, far less noisy than the last iterate
+        heads = {"dynamics": self.dynamics, "reward": self.reward}
+        if self.continuation is not None:
+            heads["continuation"] = self.continuation
+        self.averaged = nn.ModuleDict(copy.deepcopy(heads)).requires_grad_(False)
         self.objective = OBJECTIVES[options.objective](options)
         weights = options.rho ** torch.arange(options.horizon)
         self.register_buffer("step_weights", weights / weights.sum(), persistent=False)
@@ -71,17 +79,29 @@ class WorldModel(nn.Module):
 
     def reduce(self, loss: Tensor) -> Tensor:
         """Mean over rows; over the steps of a window weighted by rho^k, weights summing to one."""
-        return (loss @ self.step_weights).mean() if loss.ndim == 2 else loss.mean()
+        # no matrix product, which autocast would round to bfloat16
+        return (loss * self.step_weights).sum(dim=1).mean() if loss.ndim == 2 else loss.mean()
 
     def predict_reward(self, z: Tensor, action: Tensor) -> Tensor:
         """Expected reward, (..., Z), (..., A) -> (...)."""
         return self.two_hot.decode(self.reward(torch.cat((z, action), dim=-1)))
 
-    def predict_continuation(self, z: Tensor) -> Tensor | float:
-        """Probability that the episode goes on at z, (...); 1 for tasks that cannot terminate."""
-        return 1.0 if self.continuation is None else self.continuation(z).squeeze(-1).float().sigmoid()
+    def imagine(self, z: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+        """One decision by the averaged networks, for planning: (..., Z), (..., A).
+
+        Returns:
+            Next latent (..., Z), reward (...), and the probability that the episode goes on (...), which
+            is 1 for tasks that cannot terminate.
+        """
+        next_z = self.averaged["dynamics"](z, action)
+        reward = self.two_hot.decode(self.averaged["reward"](torch.cat((z, action), dim=-1)))
+        if self.continuation is None:
+            return next_z, reward, 1.0
+        return next_z, reward, self.averaged["continuation"](next_z).squeeze(-1).float().sigmoid()
 
     def after_step(self) -> None:
-        """Move the key encoder and the objective's averages towards what was learnt."""
+        """Move the key encoder, the averaged heads and the objective's averages towards what was learnt."""
         ema_update(self.key_encoder, self.encoder, self.options.key_tau)
+        for name, average in self.averaged.items():
+            ema_update(average, getattr(self, name), self.options.key_tau)
         self.objective.after_step()

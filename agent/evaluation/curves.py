@@ -150,7 +150,13 @@ def _draw_published(axes: Axes, published: Sequence[PublishedScore]) -> None:
                 color=_INK,
                 va="center",
                 annotation_clip=False,
-                arrowprops={"arrowstyle": "-", "color": "#afb8c1", "linewidth": 0.8, "shrinkB": 5, "shrinkA": 1},
+                arrowprops={
+                    "arrowstyle": "-",
+                    "color": "#afb8c1",
+                    "linewidth": 0.8,
+                    "shrinkB": 5,
+                    "shrinkA": 1,
+                },
             )
 
 
@@ -193,7 +199,9 @@ def _minutes_axis(axes: Axes, runs: Sequence[RunCurve]) -> None:
     )
     top = axes.twiny()
     top.set_xlim(axes.get_xlim())
-    top.set_xticks(ticks, [f"{value:.0f} min" if value >= 1.5 else f"{60 * value:.0f} s" for value in minutes])
+    top.set_xticks(
+        ticks, [f"{value:.0f} min" if value >= 1.5 else f"{60 * value:.0f} s" for value in minutes]
+    )
     top.tick_params(length=0, pad=5, labelsize=11)
     top.spines[:].set_visible(False)
 

@@ -137,6 +137,8 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise RunError(f"{path} is missing: {path.parent} is not a run directory, or its run has not begun") from error
+        raise RunError(
+            f"{path} is missing: {path.parent} is not a run directory, or its run has not begun"
+        ) from error
     except UnicodeDecodeError as error:
         raise RunError(f"{path} is damaged: {error}") from error

@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 
 from agent import checkpoint
-from agent.checkpoint import CheckpointError, latest, load, numbered, retain, save
+from agent.checkpoint import CheckpointError, frames_of, latest, load, numbered, retain, save
 
 ROOT = Path(__file__).parents[2]
 TORCH_DTYPES = (
@@ -167,7 +167,7 @@ def test_model_and_optimizer_go_on_bit_for_bit(tmp_path: Path) -> None:
     def build() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
         torch.manual_seed(1)
         model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten())
-        model = model.to(memory_format=torch.channels_last)
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model, torch.optim.AdamW(model.parameters(), lr=1e-2, amsgrad=True)
 
     model, optimizer = build()
@@ -269,6 +269,16 @@ def test_latest_and_retain_follow_the_frames(tmp_path: Path) -> None:
         "checkpoint-000080000.safetensors",
         "best.safetensors",
     }
+
+
+def test_milestones_are_retained(tmp_path: Path) -> None:
+    """The first checkpoint at or after each multiple stays, however many are written later."""
+    for frames in range(0, 130, 6):
+        save(numbered(tmp_path, frames), {})
+        retain(tmp_path, keep=2, keep_every=50)
+    assert sorted(map(frames_of, tmp_path.iterdir())) == [54, 102, 120, 126]
+    with pytest.raises(ValueError, match="not named as a numbered checkpoint"):
+        frames_of(tmp_path / "best.safetensors")
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])

@@ -240,13 +240,14 @@ def test_singles_are_uniform_over_valid_windows(lengths: list[list[int]]) -> Non
 
 
 def test_partners_are_uniform_over_far_windows_of_the_episode() -> None:
-    replay = filled([[10, 16, 3], [30]], capacity=2 * 26, pair_share=1.0, min_gap=2)
-    # Lane 0 has lost the first 7 observations of episode 0, lane 1 the first 5 of episode 3.
-    windows = {0: range(9, 8), 1: range(14), 2: range(1), 3: range(7, 28)}
+    replay = filled([[10, 16, 3], [30], [9, 25]], capacity=3 * 26, pair_share=1.0, min_gap=2)
+    # Lane 0 has lost the first 6 observations of episode 0, lane 1 the first 5 of episode 3,
+    # lane 2 all of episode 4 and none of episode 5.
+    windows = {0: range(8, 8), 1: range(14), 2: range(1), 3: range(7, 28), 5: range(23)}
     assert len(replay) == sum(map(len, windows.values()))
     rng = np.random.default_rng(5)
     drawn: dict[tuple[int, int], Counter[tuple[int, int]]] = {}
-    for _ in range(400):
+    for _ in range(600):
         batch = windows_of(replay.sample(64, rng))
         for first, partner in zip(batch[:32], batch[32:], strict=True):
             drawn.setdefault(first, Counter())[partner] += 1

@@ -61,7 +61,7 @@ def test_train_and_eval_episodes_are_disjoint() -> None:
     seeds: dict[str, set[int]] = {}
     for name in ("env", "eval"):
         drawn = [
-            Streams(seed).episode_seed(name, index, lane)  # type: ignore[arg-type]
+            Streams(seed).episode_seed(name, index, lane)
             for seed in (0, 1)
             for lane in (0, 1, 2)
             for index in range(200)

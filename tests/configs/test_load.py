@@ -48,7 +48,7 @@ def test_preset_holds_differences_only(name: str) -> None:
 
 
 def test_preset_from_a_file(tmp_path: Path) -> None:
-    config = load_preset(write(tmp_path / "mine.yaml", "training: {batch_size: 7}"))
+    config = load_preset(write(tmp_path / "mine.yaml", "{preset: cpu, training: {batch_size: 7}}"))
     assert (config.preset, config.training.batch_size) == ("mine", 7)
     assert config.training.learning_rate == Config().training.learning_rate
 

@@ -48,7 +48,11 @@ def test_builder_gathers_an_episode_by_the_index_convention() -> None:
     spec = EnvSpec("dmc/x-y", (3, 8, 8), 3, 2, 4, 20, True, 3, "original")
     builder = EpisodeBuilder(spec, lane=2, versions={"mujoco": "3.17.0"})
     expected = make_episode(5)
-    builder.start(expected.frame[1], expected.physics[1], episode=6, seed=1)  # abandoned below
+    builder.start(expected.frame[1], expected.physics[1], episode=6, seed=1)
+    first = Transition(
+        expected.frame[2], expected.action[2], 1.0, False, False, expected.physics[2], frames=4
+    )
+    assert builder.add(first) is None  # this episode is abandoned
     builder.start(expected.frame[0], expected.physics[0], episode=7, seed=99)
     for t in range(5):
         transition = Transition(
@@ -80,7 +84,7 @@ def test_builder_gathers_an_episode_by_the_index_convention() -> None:
 )
 def test_episode_refuses_arrays_that_do_not_fit(field: str, value: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(make_episode(5), **{field: value})
+        replace(make_episode(5), **{field: value})  # type: ignore[arg-type]
 
 
 def test_store_round_trip(tmp_path: Path) -> None:
@@ -173,7 +177,7 @@ def test_drop_after_keeps_the_oldest(tmp_path: Path) -> None:
     assert_same(EpisodeStore(tmp_path).read(2), make_episode(seed=8))
 
 
-def rewritten(path: Path, change: Callable[[dict[str, Any], dict[str, str]], None]) -> None:
+def rewritten(path: Path, change: Callable[[dict[str, Any], dict[str, str]], object]) -> None:
     """The same file with other arrays or metadata, sound as safetensors."""
     with safetensors.safe_open(path, framework="numpy") as file:
         arrays = {name: file.get_tensor(name) for name in file.keys()}

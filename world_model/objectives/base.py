@@ -17,6 +17,7 @@ class Objective(nn.Module):
     """
 
     def __init__(self) -> None:
+        """No losses."""
         super().__init__()
         self.weights: dict[str, float] = {}
 

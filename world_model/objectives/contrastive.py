@@ -55,7 +55,8 @@ class Contrastive(Objective):
         augmentation: bool = False,
         temporal: bool = False,
         consistency: bool = False,
-    ):
+    ) -> None:
+        """Build the projections that the chosen terms need."""
         super().__init__()
         self.options = options
         terms = {
@@ -81,7 +82,6 @@ class Contrastive(Objective):
         if "temporal" in self.weights:
             losses["temporal"] = self._temporal(batch, query[:, 1:], key[:, 1:])
         if "consistency" in self.weights:
-            # summed over a SimNorm group, so that the scale does not fall as the latent grows
             difference = (latents.z[:, 1:] - latents.z_key[:, 1:]).square()
             losses["consistency"] = difference.mean(dim=-1)
         return losses
@@ -94,13 +94,17 @@ class Contrastive(Objective):
     def _augmentation(self, batch: Batch, query: Tensor, key: Tensor) -> Tensor:
         mask = is_near(batch.episode, batch.time, self.options.near_window)
         if self.options.similarity == "bilinear":
-            return info_nce(query, key, temperature=1.0, similarity="bilinear", weight=self.bilinear, mask=mask)
+            return info_nce(
+                query, key, temperature=1.0, similarity="bilinear", weight=self.bilinear, mask=mask
+            )
         return info_nce(query, key, temperature=self.options.temperature, mask=mask)
 
     def _temporal(self, batch: Batch, query: Tensor, key: Tensor) -> Tensor:
         episode, time = self._key_positions(batch)
         mask = is_near(episode, time, self.options.near_window)
-        losses = info_nce(query.flatten(0, 1), key.flatten(0, 1), temperature=self.options.temperature, mask=mask)
+        losses = info_nce(
+            query.flatten(0, 1), key.flatten(0, 1), temperature=self.options.temperature, mask=mask
+        )
         return losses.unflatten(0, query.shape[:2])
 
     @staticmethod

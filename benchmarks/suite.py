@@ -1,0 +1,102 @@
+"""Run the measurements of `benchmarks/suites.yaml`, resume them where they were cut, keep their raw results.
+
+    python benchmarks/suite.py SUITE [--jobs 1] [--threads 0] [--work runs/benchmarks]
+
+Each entry of a suite is a `nearfar train` command line. Runs live under `--work` (large, not committed);
+their `eval.csv`, `config.yaml`, `manifest.json` and a thinned `metrics.jsonl` are copied to
+`benchmarks/results/SUITE/NAME/seed-S/` after every run, and whenever a run ends early.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import yaml
+
+HERE = Path(__file__).parent
+KEPT = ("eval.csv", "config.yaml", "manifest.json")
+METRICS_EVERY = 8  # lines of metrics.jsonl between those that are kept
+
+
+def runs_of(suite: str) -> list[tuple[str, int, list[str]]]:
+    """Name, seed and flags of each run of a suite, in the order in which they should be run."""
+    suites = yaml.safe_load((HERE / "suites.yaml").read_text())
+    if suite not in suites:
+        raise SystemExit(f"no suite {suite!r} in suites.yaml; there are {', '.join(suites)}")
+    entries = suites[suite]
+    seeds = sorted({seed for entry in entries.values() for seed in entry["seeds"]})
+    return [
+        (name, seed, str(entry["flags"]).split())
+        for seed in seeds
+        for name, entry in entries.items()
+        if seed in entry["seeds"]
+    ]
+
+
+def train(suite: str, name: str, seed: int, flags: list[str], *, work: Path, threads: int) -> int:
+    """Start or resume one run, then copy its small results."""
+    run_dir = work / suite / name / f"seed-{seed}"
+    command = [
+        sys.executable,
+        "-m",
+        "scripts.cli",
+        "train",
+        *flags,
+        "--seed",
+        str(seed),
+        "--out",
+        str(run_dir),
+    ]
+    if threads:
+        command += ["--training.threads", str(threads)]
+    environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    run_dir.parent.mkdir(parents=True, exist_ok=True)
+    with (run_dir.parent / f"seed-{seed}.log").open("a") as log:
+        code = subprocess.run(
+            [*command, "--no-logging.progress"], env=environment, stdout=log, stderr=log, check=False
+        ).returncode
+    keep(run_dir, HERE / "results" / suite / name / f"seed-{seed}")
+    print(f"{suite}/{name} seed {seed}: exit {code}", flush=True)
+    return code
+
+
+def keep(run_dir: Path, target: Path) -> None:
+    """Copy what is worth committing."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in KEPT:
+        if (run_dir / name).exists():
+            (target / name).write_bytes((run_dir / name).read_bytes())
+    if (run_dir / "metrics.jsonl").exists():
+        lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+        full = [line for line in lines if "loss/value" in json.loads(line)]
+        (target / "metrics.jsonl").write_text("\n".join(full[::METRICS_EVERY]) + "\n")
+
+
+def main() -> None:
+    """Run a suite."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("suite")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
+    parser.add_argument("--threads", type=int, default=0, help="threads a run; 0 leaves it to torch")
+    parser.add_argument("--work", type=Path, default=Path("runs/benchmarks"))
+    options = parser.parse_args()
+    with ThreadPoolExecutor(options.jobs) as executor:
+        codes = list(
+            executor.map(
+                lambda run: train(options.suite, *run, work=options.work, threads=options.threads),
+                runs_of(options.suite),
+            )
+        )
+    sys.exit(max(codes))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""`nearfar bench`: how fast each part of a training step is on this machine."""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from configs.schema import Config
+from scripts.options import parse_config
+from scripts.wiring import configure_torch, make_task_pool, resolve_device
+
+if TYPE_CHECKING:
+    import torch
+
+    from agent.replay import Replay
+    from envs.spec import Pool
+
+REPEATS = 20
+WARM_UP = 5  # more than a captured update takes to be captured
+FILL_STEPS = 300
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure; options as of `nearfar train`, and `--json` for JSON alone."""
+    as_json = "--json" in arguments
+    config = parse_config("nearfar bench", [flag for flag in arguments if flag != "--json"])
+    device = resolve_device(config.device)
+    configure_torch(config.training)
+
+    from envs.rendering import select_backend
+
+    backend = select_backend()
+    result = {"device": str(device), "preset": config.preset, "renderer": backend.renderer}
+    result |= measure(config, device)
+    print(json.dumps(result) if as_json else _as_text(result))
+    return 0
+
+
+def measure(config: Config, device: torch.device) -> dict[str, Any]:
+    """Fill a small replay with random episodes, then time each part by itself.
+
+    Returns:
+        Medians: frames rendered and decisions of the environment a second; milliseconds for sampling,
+        augmenting, an update (without sampling) and acting (one decision of each environment);
+        updates a second with sampling; the shares of a training step; peak memory in MiB.
+    """
+    import torch
+
+    from agent.agent import Agent, Controller
+    from agent.loop import exploration_std, make_replay, make_update
+    from world_model.augment import draw_shifts, shift
+
+    with make_task_pool(config, config.envs) as pool:
+        agent = Agent(pool.env_spec, config, device)
+        replay = make_replay(config, pool, device)
+        step_s, obs = _fill(pool, replay)
+    generator = torch.Generator(device).manual_seed(0)
+    rng = np.random.default_rng(0)
+    size, padding = config.training.batch_size, config.world_model.encoder.shift_padding
+    batch = replay.sample(size, rng).to(device)
+    controller = Controller(agent, config.envs, generator)
+    sample_s = _median(lambda: replay.sample(size, rng).to(device), device)
+    augment_s = _median(lambda: shift(batch.frames, draw_shifts(size, padding, generator)), device)
+    update = make_update(agent, generator)
+    update_s = _median(lambda: update(batch), device)
+    act_s = _median(lambda: controller.act(obs, exploration_std(config, 0)), device)
+    per_decision = config.training.updates_per_step * config.envs
+    parts = {"environment": step_s, "acting": act_s, "sampling": sample_s * per_decision}
+    parts["update"] = update_s * per_decision
+    return {
+        "env_steps_per_s": config.envs / step_s,
+        "render_fps": _render_fps(config),
+        "sample_ms": 1e3 * sample_s,
+        "augment_ms": 1e3 * augment_s,
+        "update_ms": 1e3 * update_s,
+        "act_ms": 1e3 * act_s,
+        "updates_per_s": 1 / (sample_s + update_s),
+        "shares": {name: seconds / sum(parts.values()) for name, seconds in parts.items()},
+        "threads": torch.get_num_threads(),
+        "batch_size": size,
+        "horizon": config.world_model.horizon,
+        "envs": config.envs,
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def _fill(pool: Pool, replay: Replay) -> tuple[float, dict[int, np.ndarray]]:
+    """Record random decisions; returns seconds a decision of all environments, and the last observations."""
+    from envs.spec import Transition
+
+    rng = np.random.default_rng(0)
+    obs = {
+        lane: started[0] for lane, started in pool.reset({lane: lane for lane in range(pool.count)}).items()
+    }
+    for lane in obs:
+        replay.start(lane, obs[lane][-3:])
+    times = []
+    for _ in range(min(FILL_STEPS, pool.env_spec.episode_steps - 1)):
+        actions = {lane: rng.uniform(-1, 1, pool.env_spec.action_dim).astype(np.float32) for lane in obs}
+        start = time.perf_counter()
+        steps = pool.step(actions)
+        times.append(time.perf_counter() - start)
+        for lane, step in steps.items():
+            obs[lane] = step.obs
+            transition = Transition(
+                step.obs[-3:], actions[lane], step.reward, step.terminated, False, step.physics, step.frames
+            )
+            replay.add(lane, transition)
+        if any(step.terminated for step in steps.values()):
+            break
+    return statistics.median(times), obs
+
+
+def _render_fps(config: Config) -> float:
+    """Frames drawn a second in one process, each with one step of the physics before it."""
+    from envs import make_env
+
+    env = make_env(config.task, size=config.size, look=config.look, action_repeat=1)
+    env.reset(seed=0)
+    action = np.zeros_like(env.action_space.sample())
+    step_s = _median(lambda: env.step(action), None)
+    env.close()
+    return 1 / step_s
+
+
+def _median(function: Callable[[], Any], device: torch.device | None) -> float:
+    """Median seconds of a call, after a few to warm up; waits for the device."""
+    import torch
+
+    times = []
+    for _ in range(WARM_UP + REPEATS):
+        start = time.perf_counter()
+        function()
+        if device is not None and device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[WARM_UP:])
+
+
+def _as_text(result: dict[str, Any]) -> str:
+    rows = {name: value for name, value in result.items() if name != "shares"}
+    rows |= {f"share of {name}": value for name, value in result["shares"].items()}
+    width = max(map(len, rows))
+    return "\n".join(
+        f"{name:<{width}}  {value:.3g}" if isinstance(value, float) else f"{name:<{width}}  {value}"
+        for name, value in rows.items()
+    )

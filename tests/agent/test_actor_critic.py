@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from agent.actor_critic import ActorCritic, discount_for, lambda_returns
+from agent.agent import Agent
+from configs.schema import Config
+from envs.spec import EnvSpec
+from world_model.batch import Batch
+
+ROWS, H = 5, 4
+
+
+def n_step(reward: np.ndarray, discount: np.ndarray, value: np.ndarray, k: int, n: int) -> float:
+    """Rewards of n steps from k on, then the value of the state reached."""
+    total, weight = 0.0, 1.0
+    for i in range(k, k + n):
+        total, weight = total + weight * reward[i], weight * discount[i]
+    return total + weight * value[k + n - 1]
+
+
+def lambda_return(reward: np.ndarray, discount: np.ndarray, value: np.ndarray, k: int, trace: float) -> float:
+    """Mixture of n-step returns (Sutton and Barto 2018, eq. 12.3)."""
+    longest = H - k
+    mixed = sum(
+        (1 - trace) * trace ** (n - 1) * n_step(reward, discount, value, k, n) for n in range(1, longest)
+    )
+    return mixed + trace ** (longest - 1) * n_step(reward, discount, value, k, longest)
+
+
+@pytest.fixture
+def make_actor_critic(tiny_config: Callable[..., Config]) -> Callable[..., ActorCritic]:
+    def make(**options: float) -> ActorCritic:
+        config = tiny_config(actor_critic=options)
+        torch.manual_seed(0)
+        actor_critic = ActorCritic(2, config.actor_critic, config.world_model)
+        with torch.no_grad():
+            for parameter in actor_critic.parameters():
+                parameter.add_(0.3 * torch.randn_like(parameter))
+        return actor_critic
+
+    return make
+
+
+def latents(*shape: int) -> Tensor:
+    return torch.rand(*shape, 16, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("trace", [0.0, 0.4, 0.95, 1.0])
+def test_lambda_returns_equal_loops(trace: float) -> None:
+    rng = np.random.default_rng(0)
+    reward, value = rng.normal(size=(2, ROWS, H))
+    discount = 0.9 * (rng.random((ROWS, H)) < 0.7)
+    expected = [
+        [lambda_return(reward[b], discount[b], value[b], k, trace) for k in range(H)] for b in range(ROWS)
+    ]
+    found = lambda_returns(torch.tensor(reward), torch.tensor(discount), torch.tensor(value), trace)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("steps", "discount"), [(10, 0.95), (100, 0.95), (125, 0.96), (500, 0.99), (5000, 0.995)]
+)
+def test_discount_from_the_length_of_an_episode(steps: int, discount: float) -> None:
+    assert discount_for(steps) == pytest.approx(discount)
+
+
+def test_terminal_state_has_no_value_and_the_last_before_a_time_limit_has(
+    env_spec: EnvSpec, tiny_config: Callable[..., Config], make_batch: Callable[..., Batch]
+) -> None:
+    torch.manual_seed(0)
+    agent = Agent(env_spec, tiny_config(actor_critic={"trace": 1.0, "discount": 0.9}), torch.device("cpu"))
+    batch = make_batch(env_spec, horizon=3)
+    terminated = batch.terminated.clone()
+    terminated[:4, 2] = True
+    value = torch.full((8, 3), 50.0)
+    agent.actor_critic.target_value = lambda z, generator: value  # type: ignore[method-assign]
+    generator = torch.Generator().manual_seed(0)
+    found = agent.value_target(
+        replace(batch, terminated=terminated), agent.model.encode(batch, generator), generator
+    )
+    expected = batch.reward @ torch.tensor([1.0, 0.9, 0.81]) + 0.9**3 * torch.tensor(4 * [0.0] + 4 * [50.0])
+    torch.testing.assert_close(found[:, 0], expected)
+
+
+def test_target_value_is_the_least_of_two_target_critics(
+    make_actor_critic: Callable[..., ActorCritic],
+) -> None:
+    actor_critic, z = make_actor_critic(critics=4, target_noise=0.0), latents(6, 3)
+    x = torch.cat((z, actor_critic.policy(z).tanh()), dim=-1)
+    q = actor_critic.two_hot.decode(actor_critic.target_critics(x))
+    pairs = {(i, j): torch.minimum(q[i], q[j]) for i in range(4) for j in range(i)}
+    generator, drawn = torch.Generator().manual_seed(0), set()
+    for _ in range(60):
+        found = actor_critic.target_value(z, generator)
+        drawn |= {pair for pair, least in pairs.items() if torch.allclose(found, least)}
+    assert drawn == pairs.keys()
+
+
+def test_target_policy_is_smoothed_by_clipped_noise(
+    make_actor_critic: Callable[..., ActorCritic],
+) -> None:
+    actor_critic, z = make_actor_critic(target_noise=0.1), latents(4000)
+    seen: list[Tensor] = []
+    actor_critic.target_critics.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    actor_critic.target_value(z, torch.Generator().manual_seed(0))
+    noise = (seen[0][:, 16:] - actor_critic.policy(z).tanh()).detach()
+    assert seen[0][:, 16:].abs().max() <= 1
+    assert noise.abs().max() == pytest.approx(0.15, abs=1e-5)
+    assert noise.std() == pytest.approx(0.09, abs=0.02)
+
+
+def test_value_is_that_of_the_averaged_networks(make_actor_critic: Callable[..., ActorCritic]) -> None:
+    actor_critic, z = make_actor_critic(), latents(2, 3)
+    action = actor_critic.averaged_policy(z).tanh()
+    torch.testing.assert_close(actor_critic.act(z), action)
+    q = actor_critic.two_hot.decode(actor_critic.target_critics(torch.cat((z, action), -1)))
+    torch.testing.assert_close(actor_critic.value(z), (q[0] + q[1]) / 2)
+
+
+def test_q_values_are_those_of_each_critic(make_actor_critic: Callable[..., ActorCritic]) -> None:
+    actor_critic, z = make_actor_critic(), latents(2, 3)
+    action = torch.rand(2, 3, 2, generator=torch.Generator().manual_seed(0))
+    q = actor_critic.q_values(z, action)
+    assert q.shape == (2, 2, 3)
+    torch.testing.assert_close(
+        q, actor_critic.two_hot.decode(actor_critic.critics(torch.cat((z, action), -1)))
+    )
+
+
+def test_policy_loss_falls_with_value_whatever_its_scale(
+    make_actor_critic: Callable[..., ActorCritic],
+) -> None:
+    """Once the running range has settled, rewards ten times as large give the policy the same gradient."""
+    gradients = []
+    for factor in (10.0, 100.0):
+        actor_critic, z = make_actor_critic(action_penalty=0.0), latents(64)
+        actor_critic.q_values = lambda z, action, k=factor: k * action.sum(-1).expand(2, -1)  # type: ignore[method-assign, misc]
+        for _ in range(1500):
+            actor_critic._update_scale(actor_critic.q_values(z, actor_critic.act(z)).mean(0).detach())
+        loss = actor_critic.policy_loss(z).mean()
+        gradients.append(torch.autograd.grad(loss, list(actor_critic.policy.parameters())))
+    for small, large in zip(*gradients, strict=True):
+        torch.testing.assert_close(small, large, rtol=1e-3, atol=1e-6)
+    assert actor_critic.scale > 1
+    assert gradients[0][-1].max() < 0, "descending raises every action, and so the value"

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from agent import checkpoint
+from agent.agent import Agent
+from configs.schema import Config
+from envs.spec import EnvSpec
+from world_model.batch import Batch
+
+MakeAgent = Callable[..., Agent]
+
+
+@pytest.fixture
+def make_agent(env_spec: EnvSpec, tiny_config: Callable[..., Config]) -> MakeAgent:
+    def make(seed: int = 0, **options: Any) -> Agent:
+        torch.manual_seed(seed)
+        return Agent(env_spec, tiny_config(**options), torch.device("cpu"))
+
+    return make
+
+
+@pytest.fixture
+def batches(env_spec: EnvSpec, make_batch: Callable[..., Batch]) -> list[Batch]:
+    return [make_batch(env_spec, seed=seed) for seed in range(3)]
+
+
+def train(agent: Agent, batches: list[Batch]) -> list[dict[str, Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    return [agent.update(batch, generator) for batch in batches]
+
+
+def assert_same_state(one: Agent, other: Agent) -> None:
+    torch.testing.assert_close(one.state_dict(), other.state_dict(), rtol=0, atol=0)
+
+
+def test_updates_repeat_bit_for_bit_from_a_saved_state(
+    make_agent: MakeAgent, batches: list[Batch], tmp_path: Path
+) -> None:
+    """Also through a checkpoint file, into an agent that was initialised otherwise."""
+    agent, other = make_agent(), make_agent(seed=1)
+    train(agent, batches)
+    checkpoint.save(tmp_path / "state", agent.state_dict())
+    other.load_state_dict(checkpoint.load(tmp_path / "state"))
+    assert_same_state(agent, other)
+    assert train(agent, batches) == train(other, batches)
+    assert_same_state(agent, other)
+
+
+def test_state_holds_everything_that_updates_change(make_agent: MakeAgent, batches: list[Batch]) -> None:
+    agent = make_agent()
+    train(agent, batches)
+    state = copy.deepcopy(agent.state_dict())
+    train(agent, batches)
+    fresh = make_agent(seed=1)
+    fresh.load_state_dict(state)
+    train(fresh, batches)
+    assert_same_state(agent, fresh)
+
+
+def test_networks_alone_can_be_loaded(make_agent: MakeAgent, batches: list[Batch]) -> None:
+    agent, actor = make_agent(), make_agent(seed=1)
+    train(agent, batches)
+    actor.load_state_dict(agent.state_dict(), optimizers=False)
+    torch.testing.assert_close(actor.model.state_dict(), agent.model.state_dict(), rtol=0, atol=0)
+    assert not any(optimizer.state for optimizer in actor.optimizers.values())
+
+
+def test_every_loss_needs_a_weight(
+    make_agent: MakeAgent, batches: list[Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = make_agent()
+    original = agent.model.objective.forward
+    extra = {"surplus": torch.zeros(8)}
+    monkeypatch.setattr(agent.model.objective, "forward", lambda *arguments: original(*arguments) | extra)
+    with pytest.raises(AssertionError, match="surplus"):
+        train(agent, batches)
+
+
+def test_weights_of_losses_are_obeyed(make_agent: MakeAgent, batches: list[Batch]) -> None:
+    """A loss of weight zero leaves its head alone and is still reported."""
+    agent = make_agent(world_model={"reward_weight": 0.0})
+    before = copy.deepcopy(agent.model.reward.state_dict())
+    metrics = train(agent, batches)
+    torch.testing.assert_close(agent.model.reward.state_dict(), before, rtol=0, atol=0)
+    assert metrics[0]["loss/reward"] > 0
+
+
+def test_extra_updates_are_those_of_critics_and_policy(make_agent: MakeAgent, batches: list[Batch]) -> None:
+    agent, more = (make_agent(actor_critic={"extra_updates": extra}) for extra in (0, 2))
+    train(agent, batches[:1])
+    train(more, batches[:1])
+    torch.testing.assert_close(agent.model.state_dict(), more.model.state_dict(), rtol=0, atol=0)
+    steps = [
+        [
+            int(next(iter(each.optimizers[name].state.values()))["step"])
+            for name in ("model", "critics", "policy")
+        ]
+        for each in (agent, more)
+    ]
+    assert steps == [[1, 1, 1], [1, 3, 3]]
+
+
+def test_diagnosing_changes_nothing(make_agent: MakeAgent, batches: list[Batch]) -> None:
+    agent, observed = make_agent(), make_agent()
+    generator, metrics = torch.Generator().manual_seed(0), {}
+    train(agent, batches)
+    for batch in batches:
+        observed.update(batch, generator)
+        metrics = observed.diagnose(batch, torch.Generator().manual_seed(9))
+    assert_same_state(agent, observed)
+    assert all(value.ndim == 0 and value.isfinite() for value in metrics.values()), metrics
+    assert metrics.keys() >= {"train/retrieval_3", "train/rank_me", "train/reward_error_at_horizon"}
+
+
+def test_metrics_are_detached_scalars(make_agent: MakeAgent, batches: list[Batch]) -> None:
+    metrics = train(make_agent(), batches)[-1]
+    assert all(value.ndim == 0 and not value.requires_grad and value.isfinite() for value in metrics.values())
+
+
+def test_gradients_are_clipped(make_agent: MakeAgent, batches: list[Batch]) -> None:
+    agent = make_agent(training={"gradient_norm": 1e-3})
+    norm = train(agent, batches[:1])[0]["train/gradient_norm_model"]
+    gradients = [p.grad for group in agent.optimizers["model"].param_groups for p in group["params"]]
+    clipped = torch.stack([gradient.norm() for gradient in gradients if gradient is not None]).norm()
+    assert norm > 0.01, "as it was before"
+    assert clipped.item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_bfloat16_stays_close_to_float32(make_agent: MakeAgent, batches: list[Batch]) -> None:
+    exact = train(make_agent(), batches)
+    agent = make_agent(training={"precision": "bfloat16"})
+    reduced = train(agent, batches)
+    for name, value in exact[0].items():
+        assert reduced[0][name].item() == pytest.approx(value.item(), rel=0.05, abs=0.02), name
+    dtypes = {tensor.dtype for tensor in agent.model.state_dict().values()}
+    assert dtypes == {torch.float32}
+
+
+def test_reduced_precision_sees_optimiser_steps(make_agent: MakeAgent) -> None:
+    """Autocast would keep reduced copies of parameters, stale once an optimiser has stepped."""
+    agent = make_agent(training={"precision": "bfloat16"})
+    x = torch.ones(4, 18)
+    with agent.autocast():
+        before = agent.actor_critic.critics(x)
+        with torch.no_grad():
+            for parameter in agent.actor_critic.critics.parameters():
+                parameter.add_(1.0)
+        assert not torch.equal(agent.actor_critic.critics(x), before)

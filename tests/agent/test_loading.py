@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from agent import checkpoint, load_agent
+from agent.agent import Agent
+from agent.checkpoint import CheckpointError
+from configs.load import dump_yaml
+from configs.schema import Config
+from envs.spec import EnvSpec
+
+
+@pytest.fixture
+def agent(env_spec: EnvSpec, tiny_config: Callable[..., Config]) -> Agent:
+    torch.manual_seed(0)
+    return Agent(env_spec, tiny_config(), torch.device("cpu"))
+
+
+@pytest.fixture
+def run(agent: Agent, tmp_path: Path) -> Path:
+    """A run directory with two checkpoints; the newest holds `agent`."""
+    (tmp_path / "config.yaml").write_text(dump_yaml(agent.config))
+    for frames in (100, 200):
+        state = {
+            "env_spec": asdict(agent.env_spec),
+            "progress": {"frames": frames},
+            "agent": agent.state_dict(),
+        }
+        if frames == 100:
+            other = Agent(agent.env_spec, agent.config, torch.device("cpu"))
+            state["agent"] = other.state_dict()
+        checkpoint.save(checkpoint.numbered(tmp_path / "checkpoints", frames), state)
+    return tmp_path
+
+
+@pytest.fixture
+def obs(env_spec: EnvSpec) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, env_spec.obs_shape, dtype=np.uint8)
+
+
+def test_newest_checkpoint_of_a_run(run: Path, agent: Agent) -> None:
+    loaded = load_agent(run)
+    assert loaded.frames == 200
+    assert loaded.agent.env_spec == agent.env_spec
+    for name in ("model", "actor_critic"):
+        torch.testing.assert_close(loaded.agent.state_dict()[name], agent.state_dict()[name], rtol=0, atol=0)
+
+
+def test_one_checkpoint_file(run: Path) -> None:
+    assert load_agent(checkpoint.numbered(run / "checkpoints", 100)).frames == 100
+
+
+def test_actions_are_the_same_each_time(run: Path, obs: np.ndarray) -> None:
+    first, second = load_agent(run), load_agent(str(run))
+    for _ in range(3):
+        action = first.act(obs)
+        assert action.dtype == np.float32
+        assert action.shape == (2,)
+        assert np.abs(action).max() <= 1
+        np.testing.assert_array_equal(action, second.act(obs))
+
+
+def test_exploration_is_asked_for(run: Path, obs: np.ndarray) -> None:
+    still, noisy = load_agent(run), load_agent(run)
+    assert not np.array_equal(still.act(obs), noisy.act(obs, deterministic=False))
+
+
+def test_reset_forgets_the_plan(run: Path, obs: np.ndarray) -> None:
+    loaded = load_agent(run)
+    loaded.act(obs)
+    assert loaded._controller.mean.abs().max() > 0
+    loaded.reset()
+    assert loaded._controller.mean.abs().max() == 0
+
+
+def test_observations_must_fit(run: Path, obs: np.ndarray) -> None:
+    loaded = load_agent(run)
+    with pytest.raises(ValueError, match=r"expected uint8 \(9, 32, 32\), found uint8 \(3, 32, 32\)"):
+        loaded.act(obs[:3])
+    with pytest.raises(ValueError, match="found float64"):
+        loaded.act(obs / 255)
+
+
+def test_nothing_to_load(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        load_agent(tmp_path)

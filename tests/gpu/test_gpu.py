@@ -1,0 +1,191 @@
+"""What a CUDA device must do as a CPU does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from agent import checkpoint
+from agent.agent import Agent, Controller
+from agent.graphed import WARM_UP, GraphedUpdate
+from agent.loop import Loop
+from agent.replay import Replay
+from agent.seeding import Streams
+from configs.schema import Config
+from envs.counting import CountingEnv
+from envs.spec import EnvSpec, Transition
+from envs.vector import SerialPool
+from world_model.augment import draw_shifts, shift
+from world_model.batch import Batch
+
+pytestmark = pytest.mark.gpu
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+
+# nothing is drawn, so that both devices compute the same numbers
+QUIET: dict[str, Any] = {
+    "world_model": {"encoder": {"channels": 4, "shift_padding": 0}},
+    "actor_critic": {"target_noise": 0.0},
+}
+
+MakeAgent = Callable[..., Agent]
+
+
+@pytest.fixture
+def make_agent(env_spec: EnvSpec, tiny_config: Callable[..., Config]) -> MakeAgent:
+    def make(device: torch.device, **options: Any) -> Agent:
+        torch.manual_seed(0)
+        return Agent(env_spec, tiny_config(**QUIET, **options), device)
+
+    return make
+
+
+@pytest.fixture
+def batches(env_spec: EnvSpec, make_batch: Callable[..., Batch]) -> list[Batch]:
+    return [make_batch(env_spec, seed=seed) for seed in range(WARM_UP + 3)]
+
+
+def train(agent: Agent, batches: list[Batch]) -> list[dict[str, float]]:
+    generator = torch.Generator(agent.device).manual_seed(0)
+    results = [agent.update(batch.to(agent.device), generator) for batch in batches]
+    return [{name: value.item() for name, value in metrics.items()} for metrics in results]
+
+
+def assert_close(
+    found: list[dict[str, float]], expected: list[dict[str, float]], *, rel: float, abs: float
+) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert one == pytest.approx(other, rel=rel, abs=abs)
+
+
+def test_updates_equal_those_of_a_cpu(make_agent: MakeAgent, batches: list[Batch]) -> None:
+    expected = train(make_agent(CPU), batches[:3])
+    assert_close(train(make_agent(CUDA), batches[:3]), expected, rel=2e-3, abs=1e-4)
+
+
+def test_bfloat16_stays_close_to_float32(make_agent: MakeAgent, batches: list[Batch]) -> None:
+    expected = train(make_agent(CPU), batches[:3])
+    found = train(make_agent(CUDA, training={"precision": "bfloat16"}), batches[:3])
+    assert_close(found, expected, rel=0.05, abs=0.02)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_captured_updates_equal_eager_ones(
+    precision: str, make_agent: MakeAgent, batches: list[Batch]
+) -> None:
+    expected = train(make_agent(CUDA, training={"precision": precision}), batches)
+    agent = make_agent(CUDA, training={"precision": precision, "cuda_graph": True})
+    assert agent.uses_cuda_graph
+    update = GraphedUpdate(agent, torch.Generator(CUDA).manual_seed(0))
+    found = [{name: value.item() for name, value in update(batch.to(CUDA)).items()} for batch in batches]
+    assert_close(found, expected, rel=1e-3 if precision == "float32" else 0.05, abs=1e-3)
+
+
+def test_captured_updates_draw_anew_each_time(
+    env_spec: EnvSpec, tiny_config: Callable[..., Config], batches: list[Batch]
+) -> None:
+    config = tiny_config(
+        training={"cuda_graph": True, "learning_rate": 1e-30, "encoder_learning_rate": 1e-30}
+    )
+    generator = torch.Generator(CUDA).manual_seed(0)
+    update = GraphedUpdate(Agent(env_spec, config, CUDA), generator)
+    same = [update(batches[0].to(CUDA))["loss/temporal"].item() for _ in range(WARM_UP + 4)]
+    assert len(set(same)) == len(same), "only the random shifts differ"
+
+
+def test_captured_shape_is_fixed(make_agent: MakeAgent, batches: list[Batch]) -> None:
+    update = GraphedUpdate(make_agent(CUDA, training={"cuda_graph": True}), torch.Generator(CUDA))
+    for batch in batches:
+        update(batch.to(CUDA))
+    half = Batch(**{name: value[:4] for name, value in vars(batches[0]).items()})
+    with pytest.raises(ValueError, match="captured"):
+        update(half.to(CUDA))
+
+
+def test_state_moves_between_devices(
+    make_agent: MakeAgent, batches: list[Batch], env_spec: EnvSpec, tmp_path: Path
+) -> None:
+    trained = make_agent(CUDA)
+    train(trained, batches)
+    checkpoint.save(tmp_path / "state", trained.state_dict())
+    agents = make_agent(CPU), make_agent(CUDA)
+    for agent in agents:
+        agent.load_state_dict(checkpoint.load(tmp_path / "state"))
+    assert_close(train(agents[1], batches[:1]), train(agents[0], batches[:1]), rel=2e-3, abs=1e-4)
+    obs = np.random.default_rng(0).integers(0, 256, env_spec.obs_shape, dtype=np.uint8)
+    actions = [
+        Controller(agent, 1, torch.Generator(agent.device), control="policy").act({0: obs})[0]
+        for agent in agents
+    ]
+    np.testing.assert_allclose(actions[0], actions[1], atol=1e-3)
+
+
+def test_shift_equals_that_of_a_cpu() -> None:
+    images = torch.randint(0, 256, (64, 5, 3, 32, 32), dtype=torch.uint8)
+    shifts = draw_shifts(64, 4, torch.Generator(CUDA).manual_seed(0))
+    assert torch.equal(shift(images.to(CUDA), shifts).cpu(), shift(images, shifts.cpu()))
+
+
+def test_replay_on_the_device_equals_that_in_ram() -> None:
+    env = CountingEnv(length=12, size=32)
+    replays = [
+        Replay(env.env_spec, capacity=40, lanes=1, horizon=3, pair_share=0.5, min_gap=3, device=device)
+        for device in (CPU, CUDA)
+    ]
+    rng = np.random.default_rng(0)
+    for episode in range(5):
+        obs, _ = env.reset(seed=episode)
+        for replay in replays:
+            replay.start(0, obs[-3:])
+        for _ in range(12):
+            action = rng.uniform(-1, 1, 2).astype(np.float32)
+            obs, reward, terminated, truncated, info = env.step(action)
+            transition = Transition(obs[-3:], action, reward, terminated, truncated, info["physics"], 1)
+            for replay in replays:
+                replay.add(0, transition)
+    in_ram, on_device = (replay.sample(16, np.random.default_rng(1)) for replay in replays)
+    for name, value in vars(on_device).items():
+        assert value.device == CUDA
+        assert torch.equal(value.cpu(), vars(in_ram)[name]), name
+
+
+class NoStop:
+    requested = False
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_training_runs_and_goes_on(
+    on_device: bool, cuda_graph: bool, tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    def run(frames: int) -> Loop:
+        config = tiny_config(
+            frames=frames,
+            replay={"on_device": on_device},
+            training={
+                "random_steps": 20,
+                "first_updates": 3,
+                "precision": "bfloat16",
+                "cuda_graph": cuda_graph,
+            },
+            evaluation={"episodes": 1, "videos": False},
+            logging={"every_updates": 10},
+        )
+        pool, eval_pool = (SerialPool(lambda i: CountingEnv(length=10, size=32), 1) for _ in range(2))
+        with Loop(config, tmp_path, CUDA, pool, eval_pool, Streams(1)) as loop:
+            loop.announce({})
+            loop.run(NoStop())
+        return loop
+
+    loop = run(60)
+    assert loop.progress.updates == 43
+    loop = run(90)
+    assert loop.progress.updates == 73
+    finite: list[Tensor] = [p.isfinite().all() for p in loop.agent.model.parameters()]
+    assert all(finite)
