@@ -65,8 +65,20 @@ def make_pool(
     look: str = "fast",
     action_repeat: int | None = None,
     stack: int = 3,
+    in_process: bool | None = None,
 ) -> Pool:
-    """Build `count` environments of a task: one in this process, several in worker processes.
+    """Build `count` environments of a task; the other options are those of `envs.make_env`.
+
+    Args:
+        task: name or alias.
+        count: number of environments.
+        seed: of the first; each has one of its own.
+        size: height and width in pixels.
+        look: `fast` or `original`.
+        action_repeat: unset: the task's customary value.
+        stack: frames in an observation.
+        in_process: whether they run in this process, one after another, or each in a worker process;
+            unset: one runs here, several in workers.
 
     Raises:
         UnknownTaskError: no such task.
@@ -75,8 +87,8 @@ def make_pool(
     """
     task = canonical_task(task)
     make = EnvMaker(task, seed, size, look, action_repeat, stack)
-    if count == 1:
-        return SerialPool(make, 1)
+    if count == 1 if in_process is None else in_process:
+        return SerialPool(make, count)
     if task != COUNTING:
         ensure_backend()  # once, here: workers inherit the choice
     return ProcessPool(make, count)

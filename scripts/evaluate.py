@@ -12,7 +12,7 @@ import tyro
 
 from configs.schema import NonNegative, Options, Positive
 from scripts.options import parse_flags
-from scripts.wiring import make_task_pool, resolve_device
+from scripts.wiring import make_evaluation_pool, resolve_device
 
 if TYPE_CHECKING:
     from agent.rollout import EpisodeResult
@@ -31,8 +31,6 @@ class EvaluateOptions(Options):
     """How actions are chosen; unset: as in the run."""
     seed: NonNegative = 0
     """Which episodes: the same seed gives the same ones."""
-    envs: Positive = 1
-    """Episodes that run side by side (more than one: in worker processes)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the networks run."""
     video: Path | None = None
@@ -56,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     control = options.control or config.planner.control
     streams = Streams(options.seed)
     seeds = [streams.episode_seed("eval", index) for index in range(options.episodes)]
-    with make_task_pool(config, min(options.envs, options.episodes)) as pool:
+    with make_evaluation_pool(config, options.episodes) as pool:
         results = evaluate(loaded.agent, pool, seeds, control=control, images=options.video is not None)
     if options.video:
         _write_video(results[0], options.video)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from configs.schema import Config
 from scripts.options import parse_config
 from scripts.run_directory import held_run_directory
-from scripts.wiring import configure_torch, make_task_pool, resolve_device
+from scripts.wiring import configure_torch, make_evaluation_pool, make_task_pool, resolve_device
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +91,10 @@ def _train(
     from agent.seeding import Streams
     from scripts.manifest import make_manifest
 
-    with make_task_pool(config, config.envs) as pool, make_task_pool(config, 1) as eval_pool:
+    with (
+        make_task_pool(config, config.envs) as pool,
+        make_evaluation_pool(config, config.evaluation.episodes) as eval_pool,
+    ):
         return train(
             config,
             run_dir=run_dir,

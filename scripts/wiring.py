@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from envs.spec import Pool
 
+EPISODES_SIDE_BY_SIDE = 10
+
 
 def resolve_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
     """The device to compute on; `auto` is the GPU where there is one.
@@ -39,7 +41,12 @@ def configure_torch(options: TrainingOptions) -> None:
         torch.use_deterministic_algorithms(True)
 
 
-def make_task_pool(config: Config, count: int) -> Pool:
+def make_evaluation_pool(config: Config, episodes: int) -> Pool:
+    """Environments for evaluation, in this process, side by side so that their plans are one batch."""
+    return make_task_pool(config, min(episodes, EPISODES_SIDE_BY_SIDE), in_process=True)
+
+
+def make_task_pool(config: Config, count: int, *, in_process: bool | None = None) -> Pool:
     """Environments of the configured task; call after the rendering backend is chosen.
 
     Training and evaluation share the seed that the task is built with (lqr draws its masses from it);
@@ -54,4 +61,5 @@ def make_task_pool(config: Config, count: int) -> Pool:
         size=config.size,
         look=config.look,
         action_repeat=config.action_repeat,
+        in_process=in_process,
     )

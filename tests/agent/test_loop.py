@@ -146,6 +146,16 @@ def test_several_environments_stopped_in_the_middle(runner: Runner, terminate: b
     assert all(episode.terminated[-1] == terminate for episode in ended)
 
 
+def test_a_stop_at_the_end_of_an_episode_keeps_it(runner: Runner) -> None:
+    runner.lengths = [9]
+    whole = runner.run("whole")
+    stopped = runner.run("stopped", stop_after=45)
+    path = checkpoint.latest(stopped.run_dir / "checkpoints")
+    assert path is not None
+    assert checkpoint.frames_of(path) == 45
+    assert_same_run(whole, runner.run("stopped"))
+
+
 def test_a_crash_costs_what_came_after_the_last_checkpoint(runner: Runner) -> None:
     whole = runner.run("whole")
     with pytest.raises(WorkerError):

@@ -87,7 +87,7 @@ def test_unknown_command_offers_near_names(capsys: pytest.CaptureFixture[str]) -
             "train --preset=cpu --world-model.horizon 0",
             "world_model.horizon: input should be greater than 0, not 0",
         ),
-        ("train --preset debug --planner.elites 99", "planner.elites 99 exceeds its candidates"),
+        ("train --preset debug --planner.min-std 0.9", "planner.min_std 0.9 exceeds planner.max_std 0.4"),
         ("train --preset cpu --task dmc/walker-wlak", "dmc/walker-walk"),
         ("evaluate somewhere --episodes 0", "episodes: input should be greater than 0, not 0"),
     ],
