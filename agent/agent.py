@@ -238,11 +238,3 @@ class Controller:
     def _encode(self, obs: dict[int, np.ndarray]) -> Tensor:
         pixels = torch.from_numpy(np.stack(list(obs.values()))).to(self.agent.device)
         return self.agent.encode(pixels)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The warm start."""
-        return {"mean": self.mean}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the warm start."""
-        self.mean.copy_(state["mean"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -67,3 +69,10 @@ class GraphedUpdate:
             self._metrics = self._agent.update(self._batch, self._generator)
         self._graph.replay()
         return self._metrics
+
+
+def make_update(agent: Agent, generator: torch.Generator) -> Callable[[Batch], dict[str, Tensor]]:
+    """The agent's update with its random stream, captured as a CUDA graph where the agent is made for it."""
+    if agent.uses_cuda_graph:
+        return GraphedUpdate(agent, generator)
+    return lambda batch: agent.update(batch, generator)

@@ -8,9 +8,8 @@ run goes on bit for bit (CPU).
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,34 +19,17 @@ from tqdm import tqdm
 
 from agent import checkpoint
 from agent.agent import Agent, Controller
-from agent.evaluation.pictures import write_gif
-from agent.graphed import GraphedUpdate
-from agent.logger import Logger
+from agent.graphed import make_update
 from agent.metering import Meter
+from agent.progress import Progress
 from agent.replay import Replay
-from agent.rollout import EpisodeResult, evaluate
+from agent.reporting import Reporter
+from agent.rollout import evaluate
 from agent.seeding import Streams
-from configs.load import dump_yaml
 from configs.schema import Config
 from envs.episodes import EpisodeBuilder, EpisodeStore
 from envs.spec import Pool, StepResult, Transition
 from world_model.batch import Batch
-
-LAYOUT: Mapping[str, Mapping[str, list[Any]]] = {
-    "learning": {
-        "return": ["Multiline", ["eval/return_mean", "train/episode_return"]],
-        "value against return": ["Multiline", ["eval/start_value", "eval/discounted_return"]],
-        "losses": ["Multiline", ["loss/.*"]],
-    },
-    "representation": {
-        "retrieval by horizon": ["Multiline", ["train/retrieval_.*"]],
-        "spread": ["Multiline", ["train/rank_me"]],
-    },
-    "control": {
-        "planner and policy": ["Multiline", ["train/plan_policy_gap", "train/plan_preferred"]],
-        "time shares": ["Multiline", ["time/.*_share"]],
-    },
-}
 
 
 class StopRequest(Protocol):
@@ -69,35 +51,6 @@ class TrainingResult:
     frames: int
     finished: bool
     seconds: float
-
-
-@dataclass
-class Progress:
-    """Where a run stands; all of it is in the checkpoint.
-
-    Attributes:
-        frames: environment frames.
-        steps: decisions.
-        updates: gradient steps.
-        seconds: training time without evaluation, over all resumes.
-        episodes: episodes started in each environment.
-        evaluate_at: frames of the next evaluation.
-        evaluated_at: frames of the last one.
-        save_at: frames of the next checkpoint.
-        last_return: of the last training episode.
-        best_return: of the best evaluation.
-    """
-
-    frames: int = 0
-    steps: int = 0
-    updates: int = 0
-    seconds: float = 0.0
-    episodes: list[int] = field(default_factory=list)
-    evaluate_at: int = 0
-    evaluated_at: int = 0
-    save_at: int = 0
-    last_return: float = 0.0
-    best_return: float = -np.inf
 
 
 def train(
@@ -165,7 +118,7 @@ class Loop:
         self.builders: list[EpisodeBuilder] = []
         self.saved_frames = self._resume()
         self.update = make_update(self.agent, streams.torch("augment", device))
-        self.logger = Logger(run_dir, tensorboard=config.logging.tensorboard, frames=self.progress.frames)
+        self.reporter = Reporter(run_dir, config, self.progress)
         self.meter = Meter()
         self.snapshot = self._state()
 
@@ -175,19 +128,15 @@ class Loop:
 
     def __exit__(self, *error: object) -> None:
         """Close the log files."""
-        self.logger.close()
+        self.reporter.__exit__(None, None, None)
 
     def announce(self, manifest: Mapping[str, Any]) -> None:
-        """Write `manifest.json` and show config and layout in TensorBoard."""
-        text = json.dumps(manifest, indent=2)
-        checkpoint.write_atomically(self.run_dir / "manifest.json", text.encode())
+        """Write down facts about this process, and put its versions into every episode."""
+        self.reporter.announce(manifest)
         self.builders = [
             EpisodeBuilder(self.pool.env_spec, lane=i, versions=manifest.get("versions", {}))
             for i in range(self.pool.count)
         ]
-        self.logger.layout(LAYOUT)
-        self.logger.text("config", f"```yaml\n{dump_yaml(self.config)}\n```", frames=self.progress.frames)
-        self.logger.text("manifest", f"```json\n{text}\n```", frames=self.progress.frames)
 
     def run(self, stop: StopRequest) -> TrainingResult:
         """Collect and learn until done or asked to stop."""
@@ -202,9 +151,7 @@ class Loop:
             dynamic_ncols=True,
         ) as bar:
             while not stop.requested:
-                if progress.frames > progress.evaluated_at and progress.frames >= min(
-                    progress.evaluate_at, goal
-                ):
+                if self._evaluation_is_due():
                     self._evaluate()
                 if progress.frames >= goal:
                     break
@@ -288,7 +235,7 @@ class Loop:
             del self.obs[lane]
             self.store.commit(episode)
             self.progress.last_return = self.returns[lane]
-            self._scalars({"train/episode_return": self.returns[lane]})
+            self.reporter.scalars({"train/episode_return": self.returns[lane]})
 
     # Learning.
 
@@ -323,11 +270,7 @@ class Loop:
             values["train/plan_preferred"] = float((plan.advantage > 0).float().mean())
         values["replay/windows"] = len(self.replay)
         self._account_time()
-        self._scalars(values | self.meter.shares())
-
-    def _scalars(self, values: Mapping[str, float]) -> None:
-        progress = self.progress
-        self.logger.scalars(progress.frames, values, updates=progress.updates, seconds=progress.seconds)
+        self.reporter.scalars(values | self.meter.shares())
 
     def _account_time(self) -> None:
         """Move the time that passed since the last call into the run's total."""
@@ -346,28 +289,13 @@ class Loop:
         options, progress = self.config.evaluation, self.progress
         seeds = [self.streams.episode_seed("eval", i) for i in range(options.episodes)]
         results = evaluate(self.agent, self.eval_pool, seeds, images=options.videos)
+        self.reporter.evaluation(results, self.agent.discount)
         returns = [result.episode_return for result in results]
-        self.logger.evaluation(progress.frames, returns, updates=progress.updates, seconds=progress.seconds)
-        discounted = [result.discounted_return(self.agent.discount) for result in results]
-        self._scalars(
-            {
-                "eval/start_value": float(np.mean([result.start_value for result in results])),
-                "eval/discounted_return": float(np.mean(discounted)),
-            }
-        )
-        if options.videos:
-            self._record_video(results[0])
         progress.best_return = max(progress.best_return, float(np.mean(returns)))
         progress.evaluated_at = progress.frames
         progress.evaluate_at = (progress.frames // options.every_frames + 1) * options.every_frames
         tqdm.write(f"{progress.frames:>9,} frames  return {np.mean(returns):7.1f} ± {np.std(returns):.1f}")
         self.meter.lap()
-
-    def _record_video(self, result: EpisodeResult) -> None:
-        images = np.stack(result.images).transpose(0, 2, 3, 1)
-        fps = 25.0
-        write_gif(images, self.run_dir / "videos" / f"frames-{self.progress.frames:09d}.gif", fps=fps)
-        self.logger.video("eval/episode", images, fps=fps, frames=self.progress.frames)
 
     def _state(self) -> dict[str, Any]:
         """Everything that a resumed run needs, with copies of what training changes in place."""
@@ -411,13 +339,6 @@ class Loop:
         self.streams.load_state_dict(state["streams"])
         self.replay.restore(self.store, state["replay"])
         return self.progress.frames
-
-
-def make_update(agent: Agent, generator: torch.Generator) -> Callable[[Batch], dict[str, torch.Tensor]]:
-    """The agent's update with its random stream, captured as a CUDA graph where the agent is made for it."""
-    if agent.uses_cuda_graph:
-        return GraphedUpdate(agent, generator)
-    return lambda batch: agent.update(batch, generator)
 
 
 def make_replay(config: Config, pool: Pool, device: torch.device) -> Replay:

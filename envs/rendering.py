@@ -7,6 +7,7 @@ the environment when it is imported.
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -82,8 +83,8 @@ def select_backend(timeout_s: float = 20.0) -> Backend:
 
 
 def ensure_backend() -> None:
-    """Choose a backend unless one is chosen already."""
-    if not os.environ.get("MUJOCO_GL"):
+    """Choose a backend, unless a parent process has: workers inherit its choice."""
+    if multiprocessing.parent_process() is None or not os.environ.get("MUJOCO_GL"):
         select_backend()
 
 

@@ -53,7 +53,8 @@ def measure(config: Config, device: torch.device) -> dict[str, Any]:
     import torch
 
     from agent.agent import Agent, Controller
-    from agent.loop import exploration_std, make_replay, make_update
+    from agent.graphed import make_update
+    from agent.loop import exploration_std, make_replay
     from world_model.augment import draw_shifts, shift
 
     with make_task_pool(config, config.envs) as pool:

@@ -17,8 +17,6 @@ from scripts.wiring import make_evaluation_pool, resolve_device
 if TYPE_CHECKING:
     from agent.rollout import EpisodeResult
 
-VIDEO_FPS = 25.0
-
 
 class EvaluateOptions(Options):
     """Returns of a trained agent, on episodes it was not trained with."""
@@ -88,6 +86,7 @@ def _write_video(result: EpisodeResult, path: Path) -> None:
     import numpy as np
 
     from agent.evaluation.pictures import write_gif
+    from agent.reporting import VIDEO_FPS
 
     images = np.stack(result.images).transpose(0, 2, 3, 1)  # (T, 3, H, W) -> (T, H, W, 3)
     write_gif(images, path, fps=VIDEO_FPS)

@@ -132,27 +132,34 @@ def test_twice_as_long_equals_two_runs(runner: Runner) -> None:
     assert_same_run(whole, halves)
 
 
-@pytest.mark.parametrize("terminate", [True, False])
-def test_several_environments_stopped_in_the_middle(runner: Runner, terminate: bool) -> None:
-    runner.lengths, runner.terminate = [9, 14, 5], terminate
+@pytest.mark.parametrize(
+    ("lengths", "terminate", "stop_after"),
+    [([9, 14, 5], True, 25), ([9, 14, 5], False, 25), ([10], False, 55)],
+)
+def test_a_stop_in_the_middle_loses_no_more_than_the_episodes_under_way(
+    runner: Runner, lengths: list[int], terminate: bool, stop_after: int
+) -> None:
+    runner.lengths, runner.terminate = lengths, terminate
     whole = runner.run("whole")
-    stopped = runner.run("stopped", stop_after=25)
+    stopped = runner.run("stopped", stop_after=stop_after)
     assert stopped.obs, "episodes were under way"
     assert stopped.progress.updates > 0
     resumed = runner.run("stopped")
     assert_same_run(whole, resumed)
     ended = [resumed.store.read(i) for i in resumed.store.ids()]
-    assert {episode.steps for episode in ended} == {9, 14, 5}
+    assert {episode.steps for episode in ended} == set(lengths)
     assert all(episode.terminated[-1] == terminate for episode in ended)
 
 
-def test_a_stop_at_the_end_of_an_episode_keeps_it(runner: Runner) -> None:
-    runner.lengths = [9]
+@pytest.mark.parametrize(("length", "stop_after", "saved"), [(9, 45, 45), (10, 50, 40)])
+def test_a_stop_at_the_end_of_an_episode(runner: Runner, length: int, stop_after: int, saved: int) -> None:
+    """It is kept, unless an update is still due: at 50 decisions one is, at 45 none."""
+    runner.lengths = [length]
     whole = runner.run("whole")
-    stopped = runner.run("stopped", stop_after=45)
+    stopped = runner.run("stopped", stop_after=stop_after)
     path = checkpoint.latest(stopped.run_dir / "checkpoints")
     assert path is not None
-    assert checkpoint.frames_of(path) == 45
+    assert checkpoint.frames_of(path) == saved
     assert_same_run(whole, runner.run("stopped"))
 
 
@@ -207,7 +214,8 @@ def test_run_is_counted(runner: Runner) -> None:
     loop = runner.run("run")
     assert loop.progress.steps == loop.progress.frames == 120
     assert loop.progress.updates == 3 + (120 - 20) // 2
-    assert len(loop.store) == 12
+    seeds = [loop.store.read(i).info.seed for i in loop.store.ids()]
+    assert seeds == [loop.streams.episode_seed("env", i) for i in range(12)]
     returns = [entry["train/episode_return"] for entry in records(loop) if "train/episode_return" in entry]
     assert returns == 12 * [sum(range(10))]
     logged = [entry["updates"] for entry in records(loop) if "loss/reward" in entry]

@@ -19,8 +19,8 @@ class ActionSum(CountingEnv):
     """Rewards tell which actions were taken."""
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        obs, _, *ended, info = super().step(action)
-        return obs, float(action.sum()), *ended, info
+        obs, _, terminated, truncated, info = super().step(action)
+        return obs, float(action.sum()), terminated, truncated, info
 
 
 @pytest.fixture

@@ -1,0 +1,88 @@
+"""What a run tells about itself while it goes on: files, TensorBoard, videos."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from agent import checkpoint
+from agent.evaluation.pictures import write_gif
+from agent.logger import Logger
+from agent.progress import Progress
+from agent.rollout import EpisodeResult
+from configs.load import dump_yaml
+from configs.schema import Config
+
+VIDEO_FPS = 25.0
+LAYOUT: Mapping[str, Mapping[str, list[Any]]] = {
+    "learning": {
+        "return": ["Multiline", ["eval/return_mean", "train/episode_return"]],
+        "value against return": ["Multiline", ["eval/start_value", "eval/discounted_return"]],
+        "losses": ["Multiline", ["loss/.*"]],
+    },
+    "representation": {
+        "retrieval by horizon": ["Multiline", ["train/retrieval_.*"]],
+        "spread": ["Multiline", ["train/rank_me"]],
+    },
+    "control": {
+        "planner and policy": ["Multiline", ["train/plan_policy_gap", "train/plan_preferred"]],
+        "time shares": ["Multiline", ["time/.*_share"]],
+    },
+}
+
+
+class Reporter:
+    """Writes everything under its run directory, at the frames where the run's progress stands."""
+
+    def __init__(self, run_dir: Path, config: Config, progress: Progress) -> None:
+        """Open the log files; records later than where the run goes on from are dropped."""
+        self._run_dir, self._config, self._progress = run_dir, config, progress
+        self._logger = Logger(run_dir, tensorboard=config.logging.tensorboard, frames=progress.frames)
+
+    def __enter__(self) -> Reporter:
+        """The reporter itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the log files."""
+        self._logger.close()
+
+    def announce(self, manifest: Mapping[str, Any]) -> None:
+        """Write `manifest.json`, and show config, manifest and layout in TensorBoard."""
+        text = json.dumps(manifest, indent=2)
+        checkpoint.write_atomically(self._run_dir / "manifest.json", text.encode())
+        frames = self._progress.frames
+        self._logger.layout(LAYOUT)
+        self._logger.text("config", f"```yaml\n{dump_yaml(self._config)}\n```", frames=frames)
+        self._logger.text("manifest", f"```json\n{text}\n```", frames=frames)
+
+    def scalars(self, values: Mapping[str, float]) -> None:
+        """Write one line of metrics."""
+        at = self._progress
+        self._logger.scalars(at.frames, values, updates=at.updates, seconds=at.seconds)
+
+    def evaluation(self, results: Sequence[EpisodeResult], discount: float) -> None:
+        """Write returns, what the critics had promised, and the first episode as a video if it was drawn."""
+        at = self._progress
+        returns = [result.episode_return for result in results]
+        self._logger.evaluation(at.frames, returns, updates=at.updates, seconds=at.seconds)
+        discounted = [result.discounted_return(discount) for result in results]
+        promised = [result.start_value for result in results]
+        self.scalars(
+            {
+                "eval/start_value": float(np.mean(promised)),
+                "eval/discounted_return": float(np.mean(discounted)),
+            }
+        )
+        if results[0].images:
+            images = np.stack(results[0].images).transpose(0, 2, 3, 1)  # (T, 3, H, W) -> (T, H, W, 3)
+            path = self._run_dir / "videos" / f"frames-{at.frames:09d}.gif"
+            write_gif(images, path, fps=VIDEO_FPS)
+            self._logger.video("eval/episode", images, fps=VIDEO_FPS, frames=at.frames)
