@@ -100,6 +100,8 @@ class ActorCritic(nn.Module):
     def policy_loss(self, z: Tensor) -> Tensor:
         """Negative Q over its running range, plus a penalty that keeps tanh out of saturation.
 
+        The running range takes in these values of Q, as a normalisation layer would.
+
         Args:
             z: (..., Z), detached.
 

@@ -185,6 +185,8 @@ class Agent:
         if optimizers:
             for name, optimizer in self.optimizers.items():
                 optimizer.load_state_dict(state["optimizers"][name])
+                for group in optimizer.param_groups:  # a fact of this machine, not of the saved run
+                    group["capturable"] = self.uses_cuda_graph
 
 
 class Controller:

@@ -67,6 +67,7 @@ def load_agent(run: str | Path, *, device: str | torch.device = "cpu") -> Loaded
         raise CheckpointError(f"{run} holds no checkpoint: train there first, or name another run directory")
     state = checkpoint.load(path)
     config = load_config(path.parent.parent / "config.yaml")
-    agent = Agent(EnvSpec(**state["env_spec"]), config, torch.device(device))
+    with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced
+        agent = Agent(EnvSpec(**state["env_spec"]), config, torch.device(device))
     agent.load_state_dict(state["agent"], optimizers=False)
     return LoadedAgent(agent, state["progress"]["frames"])

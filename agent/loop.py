@@ -11,7 +11,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from agent import checkpoint
 from agent.agent import Agent, Controller
 from agent.graphed import make_update
 from agent.metering import Meter
-from agent.progress import Progress
+from agent.progress import Progress, StopRequest
 from agent.replay import Replay
 from agent.reporting import Reporter
 from agent.rollout import evaluate
@@ -30,12 +30,6 @@ from configs.schema import Config
 from envs.episodes import EpisodeBuilder, EpisodeStore
 from envs.spec import Pool, StepResult, Transition
 from world_model.batch import Batch
-
-
-class StopRequest(Protocol):
-    """Something that may ask the run to save and end."""
-
-    requested: bool
 
 
 @dataclass(frozen=True)
@@ -101,7 +95,7 @@ class Loop:
         """Build everything, and load the newest checkpoint where there is one."""
         self.config, self.run_dir = config, run_dir
         self.pool, self.eval_pool, self.streams = pool, eval_pool, streams
-        with torch.random.fork_rng():  # networks are initialised from torch's global generator
+        with torch.random.fork_rng(devices=[]):  # networks are initialised from torch's global generator
             torch.manual_seed(int(streams.numpy("init").integers(2**63)))
             self.agent = Agent(pool.env_spec, config, device)
         self.controller = Controller(self.agent, pool.count, streams.torch("policy", device))
@@ -152,7 +146,7 @@ class Loop:
         ) as bar:
             while not stop.requested:
                 if self._evaluation_is_due():
-                    self._evaluate()
+                    self._evaluate(stop)
                 if progress.frames >= goal:
                     break
                 before = progress.frames
@@ -283,12 +277,17 @@ class Loop:
         is_new = progress.frames > progress.evaluated_at
         return is_new and progress.frames >= min(progress.evaluate_at, self.config.frames)
 
-    def _evaluate(self) -> None:
-        """Deterministic episodes on seeds of their own; their time is not training time."""
+    def _evaluate(self, stop: StopRequest) -> None:
+        """Deterministic episodes on seeds of their own; their time is not training time.
+
+        One that is cut short is not recorded, and made again when the run goes on.
+        """
         self._account_time()
         options, progress = self.config.evaluation, self.progress
         seeds = [self.streams.episode_seed("eval", i) for i in range(options.episodes)]
-        results = evaluate(self.agent, self.eval_pool, seeds, images=options.videos)
+        results = evaluate(self.agent, self.eval_pool, seeds, images=options.videos, stop=stop)
+        if stop.requested:
+            return
         self.reporter.evaluation(results, self.agent.discount)
         returns = [result.episode_return for result in results]
         progress.best_return = max(progress.best_return, float(np.mean(returns)))

@@ -1,9 +1,16 @@
-"""Where a training run stands."""
+"""Where a training run stands, and how it is asked to end."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class StopRequest(Protocol):
+    """Something that may ask the run to save and end."""
+
+    requested: bool
 
 
 @dataclass

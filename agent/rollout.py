@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from agent.agent import Agent, Controller
+from agent.progress import StopRequest
 from envs.spec import Pool
 
 
@@ -43,6 +44,7 @@ def evaluate(
     *,
     control: str | None = None,
     images: bool = False,
+    stop: StopRequest | None = None,
 ) -> list[EpisodeResult]:
     """Run one deterministic episode for each seed; the agent and its training streams stay as they are.
 
@@ -52,6 +54,7 @@ def evaluate(
         seeds: of the episodes' resets.
         control: `mppi` or `policy`; unset: as configured.
         images: keep the frames of the first episode.
+        stop: where it is requested, the episodes are cut short at once.
 
     Returns:
         Results in the order of `seeds`. Episodes run in groups of `pool.count`, each group with a
@@ -61,19 +64,25 @@ def evaluate(
     for first in range(0, len(seeds), pool.count):
         group = [EpisodeResult(seed) for seed in seeds[first : first + pool.count]]
         generator = torch.Generator(agent.device).manual_seed(group[0].seed)
-        _run_group(
-            Controller(agent, len(group), generator, control=control), pool, group, images and first == 0
-        )
+        controller = Controller(agent, len(group), generator, control=control)
+        _run_group(controller, pool, group, images=images and first == 0, stop=stop)
         results += group
     return results
 
 
-def _run_group(controller: Controller, pool: Pool, group: list[EpisodeResult], images: bool) -> None:
+def _run_group(
+    controller: Controller,
+    pool: Pool,
+    group: list[EpisodeResult],
+    *,
+    images: bool,
+    stop: StopRequest | None,
+) -> None:
     started = pool.reset({i: result.seed for i, result in enumerate(group)})
     obs = {i: first_obs for i, (first_obs, _) in started.items()}
     for i, value in controller.values(obs).items():
         group[i].start_value = value
-    while obs:
+    while obs and not (stop and stop.requested):
         if images and 0 in obs:
             group[0].images.append(obs[0][-3:])
         steps = pool.step(controller.act(obs))

@@ -236,8 +236,13 @@ class Config(Options):
     """What a run writes and how often."""
 
     @model_validator(mode="after")
-    def _plan_is_consistent(self) -> Config:
+    def _options_fit_together(self) -> Config:
         planner = self.planner
         if planner.min_std > planner.max_std:
             raise ValueError(f"planner.min_std {planner.min_std} exceeds planner.max_std {planner.max_std}")
+        padding = self.world_model.encoder.shift_padding
+        if padding > self.size // 4:
+            raise ValueError(
+                f"world_model.encoder.shift_padding {padding} exceeds a quarter of size {self.size}"
+            )
         return self

@@ -21,8 +21,9 @@ class SimNorm(nn.Module):
         self.group = group
 
     def forward(self, x: Tensor) -> Tensor:
-        """Each group of `group` neighbours sums to one."""
-        return x.unflatten(-1, (-1, self.group)).softmax(dim=-1).flatten(-2)
+        """Each group of `group` neighbours sums to one, in float32 or wider."""
+        dtype = torch.promote_types(x.dtype, torch.float32)  # autocast would do so on CUDA, and not on a CPU
+        return x.unflatten(-1, (-1, self.group)).softmax(dim=-1, dtype=dtype).flatten(-2)
 
 
 def mlp(in_dim: int, hidden_dim: int, out_dim: int, *, zero_output: bool = False) -> nn.Sequential:

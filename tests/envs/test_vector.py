@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import envs.vector
+from envs.counting import CountingEnv, decode_step
+from envs.registry import UnknownTaskError
+from envs.spec import Pool, StepResult
+from envs.vector import EnvMaker, ProcessPool, SerialPool, WorkerError, make_pool
+
+ROOT = Path(__file__).parents[2]
+ACTION = np.zeros(2, np.float32)
+DEADLINE_S = 2.0
+
+TANGLED = "the joints are tangled"
+
+
+class FaultyEnv(CountingEnv):
+    """A counting environment with one fault."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(size=8)
+        self._fault = fault
+        if fault == "no driver":
+            raise RuntimeError("no driver")
+        if fault == "dies at birth":
+            os._exit(3)
+        if fault == "sleeps at birth":
+            time.sleep(600)
+
+    def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        if self._fault == "raises at reset":
+            raise ValueError(TANGLED)
+        return super().reset(**options)
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        obs, reward, terminated, truncated, info = super().step(action)
+        match self._fault:
+            case "raises":
+                raise ValueError(TANGLED)
+            case "is killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "exits":
+                sys.exit(3)
+            case "hangs":
+                time.sleep(600)
+            case "is not a number":
+                reward = float("nan")
+            case "is infinite":
+                reward = float("-inf")
+        return obs, reward, terminated, truncated, info
+
+
+@dataclass(frozen=True)
+class MakeFaulty:
+    """Environments of which only the second has the fault."""
+
+    fault: str
+
+    def __call__(self, index: int) -> FaultyEnv:
+        return FaultyEnv(self.fault if index == 1 else "none")
+
+
+@pytest.fixture(autouse=True)
+def _no_worker_is_left() -> Iterator[None]:
+    yield
+    assert multiprocessing.active_children() == []
+
+
+def start(pool: Pool) -> None:
+    pool.reset({index: index for index in range(pool.count)})
+
+
+def step_all(pool: Pool) -> dict[int, StepResult]:
+    return pool.step(dict.fromkeys(range(pool.count), ACTION))
+
+
+def assert_same(one: StepResult, other: StepResult) -> None:
+    for field in fields(StepResult):
+        mine, theirs = getattr(one, field.name), getattr(other, field.name)
+        assert type(mine) is type(theirs)
+        np.testing.assert_array_equal(mine, theirs, err_msg=field.name)
+
+
+@pytest.mark.gl
+def test_pools_agree_bit_for_bit() -> None:
+    rng = np.random.default_rng(0)
+    options: dict[str, Any] = {"count": 3, "seed": 1, "size": 32, "action_repeat": 4}
+    with (
+        make_pool("reacher_easy", in_process=True, **options) as serial,
+        make_pool("reacher_easy", in_process=False, **options) as processes,
+    ):
+        assert isinstance(serial, SerialPool) and isinstance(processes, ProcessPool)
+        assert serial.env_spec == processes.env_spec and serial.count == processes.count == 3
+        for seeds in ({0: 5, 1: 6, 2: 5}, {1: 8}):
+            here, there = serial.reset(seeds), processes.reset(seeds)
+            assert list(here) == list(there) == list(seeds)
+            for index in seeds:
+                np.testing.assert_array_equal(here[index][0], there[index][0])
+                np.testing.assert_array_equal(here[index][1], there[index][1])
+            for chosen in ((0, 1, 2), (2, 0), (1,)):
+                actions = {i: rng.uniform(-1, 1, 2).astype(np.float32) for i in chosen}
+                one, other = serial.step(actions), processes.step(actions)
+                assert list(one) == list(other) == list(chosen)
+                for index in chosen:
+                    assert_same(one[index], other[index])
+
+
+def test_environments_answer_for_themselves() -> None:
+    with ProcessPool(MakeFaulty("none"), 3) as pool:
+        start(pool)
+        for chosen in ((0, 1, 2), (2,), (2, 0)):
+            results = pool.step(dict.fromkeys(chosen, ACTION))
+        assert list(results) == [2, 0]
+        for index, steps in {2: 3, 0: 2}.items():
+            np.testing.assert_array_equal(results[index].physics, [steps, index])
+            assert decode_step(results[index].obs[-3:]) == steps == results[index].reward + 1
+
+
+def test_an_ended_episode_is_not_restarted_behind_the_callers_back() -> None:
+    for in_process in (True, False):
+        with make_pool("counting", count=1, seed=0, size=8, in_process=in_process) as pool:
+            start(pool)
+            for _ in range(100):
+                result = step_all(pool)[0]
+            assert result.truncated and decode_step(result.obs[-3:]) == 100
+            with pytest.raises(WorkerError, match=r"environment 0 of counting failed.*(\n.*)*call reset\(\)"):
+                step_all(pool)
+
+
+@pytest.mark.parametrize(
+    ("count", "in_process", "kind"),
+    [(1, None, SerialPool), (2, None, ProcessPool), (2, True, SerialPool), (1, False, ProcessPool)],
+)
+def test_one_environment_runs_here_and_several_in_workers(
+    count: int, in_process: bool | None, kind: type[Pool]
+) -> None:
+    with make_pool("counting", count=count, seed=0, size=8, stack=2, in_process=in_process) as pool:
+        assert type(pool) is kind and pool.count == count
+        assert (pool.env_spec.task, pool.env_spec.obs_shape) == ("counting", (6, 8, 8))
+        workers = multiprocessing.active_children()
+        assert len(workers) == (count if kind is ProcessPool else 0)
+        for worker in workers:
+            assert os.getsid(worker.pid or 0) == worker.pid, "Ctrl-C in the terminal reaches it"
+        start(pool)
+        assert len(step_all(pool)) == count
+
+
+def test_an_unknown_task_starts_no_worker() -> None:
+    with pytest.raises(UnknownTaskError, match="dmc/walker-walk"):
+        make_pool("walker-wlak", count=2, seed=0)
+
+
+def test_each_environment_samples_actions_of_its_own() -> None:
+    make = EnvMaker("counting", seed=3, size=8, look="fast", action_repeat=2, stack=3)
+    samples = [make(index).action_space.sample() for index in (0, 0, 1)]
+    np.testing.assert_array_equal(samples[0], samples[1])
+    assert not np.array_equal(samples[0], samples[2])
+    assert pickle.loads(pickle.dumps(make)) == make
+
+
+FAULTS = {
+    "raises": TANGLED,
+    "raises at reset": TANGLED,
+    "is not a number": r"the reward is nan at physics state \[1\. 1\.\]",
+    "is infinite": "the reward is -inf",
+    "exits": "died with exit status 3",
+    "is killed": "died with exit status -9",
+    "hangs": f"no answer within {DEADLINE_S:g} s",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_worker_that_fails_is_named_within_the_deadline(fault: str) -> None:
+    pool = ProcessPool(MakeFaulty(fault), 3, timeout_s=DEADLINE_S)
+    begin = time.monotonic()
+    with pytest.raises(WorkerError, match=rf"environment 1 of counting failed: (.|\n)*{FAULTS[fault]}"):
+        start(pool)
+        step_all(pool)
+    assert time.monotonic() - begin < DEADLINE_S + 4
+    assert multiprocessing.active_children() == [], "a failure closes the pool"
+    pool.close()
+
+
+@pytest.mark.parametrize("fault", ["raises", "raises at reset", "is not a number", "is infinite"])
+def test_a_failure_in_this_process_is_named_too(fault: str) -> None:
+    with SerialPool(MakeFaulty(fault), 3) as pool:
+        with pytest.raises(
+            WorkerError, match=f"environment 1 of counting failed: {FAULTS[fault]}"
+        ) as failure:
+            start(pool)
+            step_all(pool)
+        assert isinstance(failure.value.__cause__, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        ("no driver", "RuntimeError: no driver"),
+        ("dies at birth", "died with exit status 3"),
+        ("sleeps at birth", "no answer within 1 s"),
+    ],
+)
+def test_a_worker_that_cannot_build_its_environment_is_named(
+    fault: str, cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if fault == "sleeps at birth":
+        monkeypatch.setattr(envs.vector, "START_TIMEOUT_S", 1.0)
+    with pytest.raises(WorkerError, match=rf"environment [01] of a task failed: (.|\n)*{cause}"):
+        ProcessPool(MakeFaulty(fault), 2)
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def stop(pid: int) -> None:
+    os.kill(pid, signal.SIGSTOP)
+
+
+def leave_alone(pid: int) -> None:
+    """The usual case."""
+
+
+@pytest.mark.parametrize("harm", [leave_alone, kill, stop])
+def test_closing_never_hangs_and_may_be_repeated(harm: Callable[[int], None]) -> None:
+    pool = ProcessPool(MakeFaulty("none"), 2)
+    start(pool)
+    workers = multiprocessing.active_children()
+    harm(workers[0].pid or 0)
+    for _ in range(2):
+        begin = time.monotonic()
+        pool.close()
+        assert time.monotonic() - begin < 4
+        assert not any(worker.is_alive() for worker in workers)
+    if harm is leave_alone:
+        assert [worker.exitcode for worker in workers] == [0, 0], "they leave by themselves"
+
+
+def test_workers_killed_between_calls_are_reported() -> None:
+    pool = ProcessPool(MakeFaulty("none"), 1)
+    start(pool)
+    for worker in multiprocessing.active_children():
+        worker.kill()
+        worker.join()
+    with pytest.raises(WorkerError, match="environment 0 of counting failed: it died with exit status -9"):
+        step_all(pool)
+
+
+def test_an_interrupt_closes_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    pool = ProcessPool(MakeFaulty("none"), 2)
+    start(pool)
+    monkeypatch.setattr(envs.vector, "wait", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        step_all(pool)
+    assert multiprocessing.active_children() == []
+
+
+def test_workers_die_with_a_parent_that_is_killed() -> None:
+    """Also in the middle of a step: the parent's output ends when all who could write to it are gone."""
+    code = """
+import multiprocessing, threading, time
+from tests.envs.test_vector import MakeFaulty, start, step_all
+from envs.vector import ProcessPool
+pool = ProcessPool(MakeFaulty("hangs"), 2)
+start(pool)
+workers = multiprocessing.active_children()
+threading.Thread(target=step_all, args=(pool,), daemon=True).start()
+time.sleep(1)
+print(*(worker.pid for worker in workers if worker.is_alive()), flush=True)
+time.sleep(600)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    workers = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(workers) == 2
+    parent.kill()
+    try:
+        assert parent.communicate(timeout=10)[0] == ""
+    finally:
+        for pid in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
