@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from agent import checkpoint
-from agent.evaluation.pictures import write_gif
+from agent.evaluation.pictures import episode_captions, write_gif
 from agent.logger import Logger
 from agent.progress import Progress
 from agent.rollout import EpisodeResult
@@ -82,7 +82,13 @@ class Reporter:
             }
         )
         if results[0].images:
-            images = np.stack(results[0].images).transpose(0, 2, 3, 1)  # (T, 3, H, W) -> (T, H, W, 3)
-            path = self._run_dir / "videos" / f"frames-{at.frames:09d}.gif"
-            write_gif(images, path, fps=VIDEO_FPS)
+            images = write_episode(results[0], self._run_dir / "videos" / f"frames-{at.frames:09d}.gif")
             self._logger.video("eval/episode", images, fps=VIDEO_FPS, frames=at.frames)
+
+
+def write_episode(result: EpisodeResult, path: Path) -> np.ndarray:
+    """Write an episode as a GIF that counts frames and return; its images, uint8 (T, H, W, 3)."""
+    images = np.stack(result.images).transpose(0, 2, 3, 1)  # (T, 3, H, W) -> (T, H, W, 3)
+    captions = episode_captions(result.rewards, result.decision_frames)[: len(images)]
+    write_gif(images, path, fps=VIDEO_FPS, captions=captions)
+    return images

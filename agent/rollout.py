@@ -19,16 +19,16 @@ class EpisodeResult:
     Attributes:
         seed: what the environment was reset with.
         episode_return: sum of rewards.
-        frames: frames it lasted.
         rewards: reward of each decision.
+        decision_frames: frames that each decision lasted.
         start_value: value that the critics gave to the first observation.
         images: RGB frames, uint8 (3, H, W) each, if they were asked for.
     """
 
     seed: int
     episode_return: float = 0.0
-    frames: int = 0
     rewards: list[float] = field(default_factory=list)
+    decision_frames: list[int] = field(default_factory=list)
     start_value: float = 0.0
     images: list[np.ndarray] = field(default_factory=list)
 
@@ -89,5 +89,5 @@ def _run_group(
         for i, step in steps.items():
             group[i].episode_return += step.reward
             group[i].rewards.append(step.reward)
-            group[i].frames += step.frames
+            group[i].decision_frames.append(step.frames)
         obs = {i: step.obs for i, step in steps.items() if not (step.terminated or step.truncated)}

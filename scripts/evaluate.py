@@ -55,7 +55,9 @@ def main(arguments: Sequence[str]) -> int:
     with make_evaluation_pool(config, options.episodes) as pool:
         results = evaluate(loaded.agent, pool, seeds, control=control, images=options.video is not None)
     if options.video:
-        _write_video(results[0], options.video)
+        from agent.reporting import write_episode
+
+        write_episode(results[0], options.video)
     summary = _summary(results, loaded.frames, control)
     print(json.dumps(summary) if options.as_json else _as_text(config.task, summary))
     return 0
@@ -80,13 +82,3 @@ def _as_text(task: str, summary: dict[str, Any]) -> str:
         f"{summary['return_mean']:.1f} ± {summary['return_std']:.1f} "
         f"over {summary['episodes']} episodes ({returns})"
     )
-
-
-def _write_video(result: EpisodeResult, path: Path) -> None:
-    import numpy as np
-
-    from agent.evaluation.pictures import write_gif
-    from agent.reporting import VIDEO_FPS
-
-    images = np.stack(result.images).transpose(0, 2, 3, 1)  # (T, 3, H, W) -> (T, H, W, 3)
-    write_gif(images, path, fps=VIDEO_FPS)

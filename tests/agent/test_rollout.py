@@ -42,7 +42,7 @@ def test_one_episode_for_each_seed(agent: Agent) -> None:
     assert [result.seed for result in results] == [3, 1, 7, 9]
     for result in results:
         assert result.rewards == [0, 1, 2, 3, 4]
-        assert (result.episode_return, result.frames) == (10, 5)
+        assert (result.episode_return, result.decision_frames) == (10, 5 * [1])
         assert np.isfinite(result.start_value)
     images = np.stack(results[0].images)
     assert set(decode_episode(images)) == {3}
