@@ -204,7 +204,7 @@ class Config(Options):
     """Task, for instance dmc/walker-walk."""
     preset: str = "auto"
     """Named set of options: cpu, gpu, debug, or auto (gpu where there is one)."""
-    seed: NonNegative = 1
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     """One seed for everything: task, resets, actions, networks."""
     frames: Positive = 100_000
     """Environment frames to train for (before action repeat)."""

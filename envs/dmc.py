@@ -80,9 +80,12 @@ class DmcEnv(gym.Env):
 
         Raises:
             RuntimeError: the episode has ended or not begun.
+            ValueError: the action has another shape than (A,), which would be broadcast to all actuators.
         """
         if self._stacked is None:
             raise RuntimeError("no episode is running: call reset() first")
+        if np.shape(action) != self._center.shape:
+            raise ValueError(f"action: expected {self._center.shape}, found {np.shape(action)}")
         control = self._center + self._half_range * np.clip(action, -1.0, 1.0)
         reward, frames = 0.0, 0
         terminated = truncated = False

@@ -237,3 +237,13 @@ class TestLqr:
         models = [make_env(task, seed=seed).get_wrapper_attr("_physics").model for seed in (0, 1)]
         np.testing.assert_array_equal(models[0].jnt_stiffness, models[1].jnt_stiffness)
         assert models[0].jnt_stiffness.min() >= 15
+
+
+@pytest.mark.gl
+@pytest.mark.parametrize("action", [np.zeros(1), np.zeros(3), 0.5])
+def test_an_action_of_another_shape_is_refused(action: np.ndarray | float) -> None:
+    env = make_env("dmc/reacher-easy")
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=r"expected \(2,\)"):
+        env.step(action)
+    env.close()
