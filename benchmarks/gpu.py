@@ -28,9 +28,10 @@ RUNS = {
     "cheetah-run-1": "--task dmc/cheetah-run --seed 1",
     "walker-walk-1": "--task dmc/walker-walk --seed 1",
 }
+TRAIN_FLAGS = "--preset gpu --logging.no-progress --logging.keep-every-frames 50000"
 BENCHES = {
     "bench-gpu": "--preset gpu",
-    "bench-gpu-eager": "--preset gpu --no-training.cuda-graph",
+    "bench-gpu-eager": "--preset gpu --training.no-cuda-graph",
     "bench-cpu-preset": "--preset cpu --device cuda",
 }
 
@@ -120,8 +121,7 @@ class Session:
     def _start(self, name: str, flags: str) -> subprocess.Popen[bytes]:
         run_dir = self.work / name
         run_dir.parent.mkdir(parents=True, exist_ok=True)
-        command = ["train", "--preset", "gpu", *flags.split(), "--out", str(run_dir), "--no-logging.progress"]
-        command += ["--logging.keep-every-frames", "50000"]
+        command = ["train", *TRAIN_FLAGS.split(), *flags.split(), "--out", str(run_dir)]
         with (self.out / f"{name}.log").open("a") as log:
             return subprocess.Popen([sys.executable, "-m", "scripts.cli", *command], stdout=log, stderr=log)
 

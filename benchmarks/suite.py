@@ -39,28 +39,20 @@ def runs_of(suite: str) -> list[tuple[str, int, list[str]]]:
     ]
 
 
+def command_flags(flags: list[str], seed: int, run_dir: Path, threads: int) -> list[str]:
+    """Flags of `nearfar train` for one run; 0 threads leave their number to torch."""
+    fixed = ["--seed", str(seed), "--out", str(run_dir), "--logging.no-progress"]
+    return [*flags, *fixed, *(["--training.threads", str(threads)] if threads else [])]
+
+
 def train(suite: str, name: str, seed: int, flags: list[str], *, work: Path, threads: int) -> int:
     """Start or resume one run, then copy its small results."""
     run_dir = work / suite / name / f"seed-{seed}"
-    command = [
-        sys.executable,
-        "-m",
-        "scripts.cli",
-        "train",
-        *flags,
-        "--seed",
-        str(seed),
-        "--out",
-        str(run_dir),
-    ]
-    if threads:
-        command += ["--training.threads", str(threads)]
+    command = [sys.executable, "-m", "scripts.cli", "train", *command_flags(flags, seed, run_dir, threads)]
     environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     run_dir.parent.mkdir(parents=True, exist_ok=True)
     with (run_dir.parent / f"seed-{seed}.log").open("a") as log:
-        code = subprocess.run(
-            [*command, "--no-logging.progress"], env=environment, stdout=log, stderr=log, check=False
-        ).returncode
+        code = subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode
     keep(run_dir, HERE / "results" / suite / name / f"seed-{seed}")
     print(f"{suite}/{name} seed {seed}: exit {code}", flush=True)
     return code

@@ -1,0 +1,45 @@
+"""The measurement scripts are run rarely and for hours: their flags are checked here."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scripts.options import parse_config
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+SUITES = yaml.safe_load((BENCHMARKS / "suites.yaml").read_text())
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the scripts be imported; they stand beside the packages."""
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_suites_are_valid_command_lines(scripts: None, suite: str) -> None:
+    import suite as runner
+
+    runs = runner.runs_of(suite)
+    assert len(runs) == sum(len(entry["seeds"]) for entry in SUITES[suite].values())
+    assert len({(name, seed) for name, seed, _ in runs}) == len(runs)
+    for _, seed, flags in runs:
+        config = parse_config("train", [*runner.command_flags(flags, seed, Path("out"), threads=1)])
+        assert (config.seed, config.training.threads, config.logging.progress) == (seed, 1, False)
+
+
+def test_gpu_script_is_made_of_valid_command_lines(scripts: None) -> None:
+    import gpu
+
+    for flags in gpu.RUNS.values():
+        config = parse_config("train", [*gpu.TRAIN_FLAGS.split(), *flags.split()])
+        assert config.preset == "gpu"
+        assert config.training.cuda_graph
+        assert config.replay.on_device
+    for flags in gpu.BENCHES.values():
+        parse_config("bench", flags.split())
+    assert not parse_config("bench", gpu.BENCHES["bench-gpu-eager"].split()).training.cuda_graph
