@@ -60,7 +60,7 @@ def draw_learning_curve(
     with matplotlib.style.context(["default", _STYLE]):  # whatever the user's own settings are
         figure = Figure(figsize=(9, 5.4), dpi=150, facecolor="white")
         FigureCanvasAgg(figure)
-        axes = figure.add_axes((0.085, 0.125, 0.78, 0.70))
+        axes = figure.add_axes((0.085, 0.125, 0.745, 0.70))
         _frame(axes, runs, published)
         groups: dict[str, list[RunCurve]] = {}
         for run in runs:
@@ -152,6 +152,7 @@ def _draw_published(axes: Axes, published: Sequence[PublishedScore]) -> None:
                 annotation_clip=False,
                 arrowprops={
                     "arrowstyle": "-",
+                    "relpos": (0, 0.5),  # from the left end of the text
                     "color": "#afb8c1",
                     "linewidth": 0.8,
                     "shrinkB": 5,
