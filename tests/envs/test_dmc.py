@@ -215,7 +215,8 @@ class TestLqr:
             np.testing.assert_allclose(results[-1][4]["physics"], reference.physics.get_state(), rtol=1e-9)
 
     def test_it_is_cut_at_a_thousand_frames(self, task: str) -> None:
-        results = run(make_env(task, action_repeat=400), 0, [np.ones(1)] * 3)
+        env = make_env(task, action_repeat=400)
+        results = run(env, 0, [np.ones(env.action_space.shape or ())] * 3)
         assert [result[4]["frames"] for result in results] == [0, 400, 400, 200]
         assert [result[2:4] for result in results[-2:]] == [(False, False), (False, True)]
 
