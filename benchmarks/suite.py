@@ -1,6 +1,6 @@
 """Run the measurements of `benchmarks/suites.yaml`, resume them where they were cut, keep their raw results.
 
-    python benchmarks/suite.py SUITE [--jobs 1] [--threads 0] [--work runs/benchmarks]
+    python benchmarks/suite.py SUITE [--only NAME ...] [--jobs 1] [--threads 0] [--work runs/benchmarks]
 
 Each entry of a suite is a `nearfar train` command line. Runs live under `--work` (large, not committed);
 their `eval.csv`, `config.yaml`, `manifest.json` and a thinned `metrics.jsonl` are copied to
@@ -24,12 +24,15 @@ KEPT = ("eval.csv", "config.yaml", "manifest.json")
 METRICS_EVERY = 8  # lines of metrics.jsonl between those that are kept
 
 
-def runs_of(suite: str) -> list[tuple[str, int, list[str]]]:
-    """Name, seed and flags of each run of a suite, in the order in which they should be run."""
+def runs_of(suite: str, only: list[str] | None = None) -> list[tuple[str, int, list[str]]]:
+    """Name, seed and flags of each run of a suite, or of some of its names, in the order to run them."""
     suites = yaml.safe_load((HERE / "suites.yaml").read_text())
     if suite not in suites:
         raise SystemExit(f"no suite {suite!r} in suites.yaml; there are {', '.join(suites)}")
     entries = suites[suite]
+    if unknown := set(only or ()) - set(entries):
+        raise SystemExit(f"suite {suite!r} has no {', '.join(sorted(unknown))}; it has {', '.join(entries)}")
+    entries = {name: entry for name, entry in entries.items() if only is None or name in only}
     seeds = sorted({seed for entry in entries.values() for seed in entry["seeds"]})
     return [
         (name, seed, str(entry["flags"]).split())
@@ -76,6 +79,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("suite")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these entries of the suite alone")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     parser.add_argument("--threads", type=int, default=0, help="threads a run; 0 leaves it to torch")
     parser.add_argument("--work", type=Path, default=Path("runs/benchmarks"))
@@ -84,7 +88,7 @@ def main() -> None:
         codes = list(
             executor.map(
                 lambda run: train(options.suite, *run, work=options.work, threads=options.threads),
-                runs_of(options.suite),
+                runs_of(options.suite, options.only),
             )
         )
     sys.exit(max(codes))
