@@ -8,17 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from configs.schema import ActorCriticOptions, WorldModelOptions
+from envs.spec import EnvSpec
 from world_model.heads import TwoHot
 from world_model.layers import EnsembleMLP, mlp
 from world_model.momentum import ema_update
 
 
-def discount_for(episode_steps: int) -> float:
-    """Discount from the episode length in decisions, 1 - 5 / steps within [0.95, 0.995].
+def discount_of(options: ActorCriticOptions, env_spec: EnvSpec) -> float:
+    """The configured discount per decision, or else 1 - 5 / decisions in an episode, within [0.95, 0.995].
 
     Source: TD-MPC2, arXiv:2310.16828, appendix.
     """
-    return min(max(1 - 5 / episode_steps, 0.95), 0.995)
+    if options.discount is not None:
+        return options.discount
+    return min(max(1 - 5 / env_spec.episode_steps, 0.95), 0.995)
 
 
 def lambda_returns(reward: Tensor, discount: Tensor, value: Tensor, trace: float) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agent.actor_critic import ActorCritic, discount_for, lambda_returns
+from agent.actor_critic import ActorCritic, discount_of, lambda_returns
 from agent.planner import PLANNERS, Plan
 from configs.schema import Config
 from envs.spec import EnvSpec
@@ -29,7 +29,7 @@ class Agent:
         self.config = config
         self.env_spec = env_spec
         self.device = device
-        self.discount = config.actor_critic.discount or discount_for(env_spec.episode_steps)
+        self.discount = discount_of(config.actor_critic, env_spec)
         self.model = WorldModel(env_spec, config.world_model).to(device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from its types
         self.actor_critic = ActorCritic(env_spec.action_dim, config.actor_critic, config.world_model).to(
@@ -142,6 +142,9 @@ class Agent:
         leaves = [p for group in parameters.values() for p in group]
         gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
         for parameter, gradient in zip(leaves, gradients, strict=True):
+            if gradient is not None and gradient.stride() != parameter.stride():
+                # fused Adam walks both in memory order: on a CPU it would pair the wrong elements
+                gradient = torch.empty_like(parameter).copy_(gradient)
             parameter.grad = gradient
         norms = {}
         for name in names:
@@ -205,10 +208,28 @@ class Controller:
         self.planner = PLANNERS[control or options.control](options)
         self.mean = torch.zeros(envs, options.horizon, agent.env_spec.action_dim, device=agent.device)
         self.plan: Plan | None = None
+        self._count = 0
+        self._gap = torch.zeros((), device=agent.device)
+        self._preferred = torch.zeros((), device=agent.device)
 
     def reset(self, env: int) -> None:
         """Forget the plan of one environment, at its episode's start."""
         self.mean[env] = 0.0
+
+    def start_counting(self) -> None:
+        """Let `planner_metrics` cover the decisions from here on."""
+        self._count = 0
+        self._gap.zero_()
+        self._preferred.zero_()
+
+    def planner_metrics(self) -> dict[str, float]:
+        """How far plans went from the policy's action, and the share of them that was preferred to it."""
+        if not self._count:
+            return {}
+        return {
+            "train/plan_policy_gap": float(self._gap) / self._count,
+            "train/plan_preferred": float(self._preferred) / self._count,
+        }
 
     @torch.no_grad()
     def act(self, obs: dict[int, np.ndarray], noise_std: float = 0.0) -> dict[int, np.ndarray]:
@@ -227,6 +248,9 @@ class Controller:
             self.plan = self.planner.plan(
                 self.agent, z, self.mean[rows], noise_std=noise_std, generator=self.generator
             )
+        self._count += len(rows)
+        self._gap += self.plan.mean[:, 0].abs().mean(dim=1).sum()
+        self._preferred += (self.plan.advantage > 0).sum()
         shifted = torch.cat((self.plan.mean[:, 1:], torch.zeros_like(self.plan.mean[:, :1])), dim=1)
         self.mean[rows] = shifted
         return dict(zip(rows, self.plan.action.float().cpu().numpy(), strict=True))

@@ -175,9 +175,11 @@ class Loop:
         """
         count = self.pool.count
         if not self.obs:
-            self.snapshot = self._state()
-            if self.progress.frames >= self.progress.save_at:
-                self._save()
+            self.controller.start_counting()
+            with self.meter.measure("saving"):
+                self.snapshot = self._state()
+                if self.progress.frames >= self.progress.save_at:
+                    self._save()
         elif self.progress.frames >= self.progress.save_at:
             return
         idle = [lane for lane in range(count) if lane not in self.obs]
@@ -244,7 +246,8 @@ class Loop:
                 self.losses = self.update(batch)
             progress.updates += 1
             if progress.updates % self.config.logging.every_updates == 0:
-                self._log(batch)
+                with self.meter.measure("logging"):
+                    self._log(batch)
 
     def _updates_due(self) -> int:
         """Gradient steps that belong to the decisions taken so far."""
@@ -258,10 +261,7 @@ class Loop:
         generator = torch.Generator(self.agent.device).manual_seed(self.progress.updates)
         values = {name: float(value) for name, value in self.losses.items()}
         values |= {name: float(value) for name, value in self.agent.diagnose(batch, generator).items()}
-        plan = self.controller.plan
-        if plan is not None:
-            values["train/plan_policy_gap"] = float(plan.mean[:, 0].abs().mean())
-            values["train/plan_preferred"] = float((plan.advantage > 0).float().mean())
+        values |= self.controller.planner_metrics()
         values["replay/windows"] = len(self.replay)
         self._account_time()
         self.reporter.scalars(values | self.meter.shares())
@@ -329,6 +329,13 @@ class Loop:
         """
         path = checkpoint.latest(self.run_dir / "checkpoints")
         if path is None:
+            frames = sum(self.store.read(identifier).info.frames for identifier in self.store.ids())
+            if (
+                frames >= self.config.logging.checkpoint_every_frames
+            ):  # there was a checkpoint: someone deleted it
+                tqdm.write(
+                    f"no checkpoint: starting afresh; earlier episodes are in {self.store.set_aside()}"
+                )
             self.store.drop_after(0)
             return 0
         state = checkpoint.load(path)

@@ -33,14 +33,12 @@ class Plan:
     Attributes:
         action: (E, A), to be executed.
         mean: (E, H, A), the plan: offsets from the policy's actions.
-        std: (E, H, A), deviation of the candidates at the end of the search.
         policy_action: (E, A), what the policy alone would do.
         advantage: (E,), predicted return of the plan over that of the policy.
     """
 
     action: Tensor
     mean: Tensor
-    std: Tensor
     policy_action: Tensor
     advantage: Tensor
 
@@ -115,7 +113,7 @@ class MPPI:
                 offsets[:, 0], offsets[:, 1] = 0.0, warm
             _, returns = rollout(model, starts, offsets)
             mean, std = self._refit(offsets, returns)
-        return self._choose(model, z, mean, std, noise_std, generator)
+        return self._choose(model, z, mean, noise_std, generator)
 
     def _refit(self, offsets: Tensor, returns: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation weighted by return: (E, N, H, A), (E, N) -> (E, H, A) twice."""
@@ -130,7 +128,6 @@ class MPPI:
         model: PlanningModel,
         z: Tensor,
         mean: Tensor,
-        std: Tensor,
         noise_std: float,
         generator: torch.Generator,
     ) -> Plan:
@@ -144,15 +141,14 @@ class MPPI:
         if noise_std > 0:
             noise = torch.randn(action.shape, generator=generator, device=z.device)
             action = (action + noise_std * noise).clamp(-1, 1)
-        return Plan(action, mean, std, actions[:, 1], advantage)
+        return Plan(action, mean, actions[:, 1], advantage)
 
 
 class PolicyOnly:
     """The policy's own action, with Gaussian exploration noise."""
 
     def __init__(self, options: PlannerOptions) -> None:
-        """Take the same options; few matter here."""
-        self.options = options
+        """Take what all planners take; there is nothing to search for."""
 
     def plan(
         self,
@@ -167,7 +163,7 @@ class PolicyOnly:
         policy_action = model.act(z)
         noise = torch.randn(policy_action.shape, generator=generator, device=z.device)
         action = (policy_action + noise_std * noise).clamp(-1, 1)
-        return Plan(action, mean, torch.zeros_like(mean), policy_action, torch.zeros_like(z[:, 0]))
+        return Plan(action, mean, policy_action, torch.zeros_like(z[:, 0]))
 
 
 Planner = MPPI | PolicyOnly

@@ -23,6 +23,7 @@ LAYOUT: Mapping[str, Mapping[str, list[Any]]] = {
     "learning": {
         "return": ["Multiline", ["eval/return_mean", "train/episode_return"]],
         "value against return": ["Multiline", ["eval/start_value", "eval/discounted_return"]],
+        "error of the value at the start": ["Multiline", ["eval/value_error"]],
         "losses": ["Multiline", ["loss/.*"]],
     },
     "representation": {
@@ -79,6 +80,7 @@ class Reporter:
             {
                 "eval/start_value": float(np.mean(promised)),
                 "eval/discounted_return": float(np.mean(discounted)),
+                "eval/value_error": float(np.mean(np.abs(np.subtract(promised, discounted)))),
             }
         )
         if results[0].images:

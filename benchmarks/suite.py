@@ -68,7 +68,8 @@ def keep(run_dir: Path, target: Path) -> None:
         if (run_dir / name).exists():
             (target / name).write_bytes((run_dir / name).read_bytes())
     if (run_dir / "metrics.jsonl").exists():
-        lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+        complete, _, _ = (run_dir / "metrics.jsonl").read_text().rpartition("\n")  # a kill may tear a line
+        lines = complete.splitlines()
         full = [line for line in lines if "loss/value" in json.loads(line)]
         (target / "metrics.jsonl").write_text("\n".join(full[::METRICS_EVERY]) + "\n")
 

@@ -93,8 +93,7 @@ def check_resumable(old: Config, new: Config) -> None:
         f"{option} was {before[option]}, now {after[option]}"
         for option in before
         if before[option] != after[option]
-        and option not in _FREE_TO_CHANGE
-        and not option.startswith(_FREE_GROUP)
+        and not _is_free(option, old)
         and not (option == "frames" and new.frames > old.frames)
     ]
     if changes:
@@ -102,6 +101,13 @@ def check_resumable(old: Config, new: Config) -> None:
             f"this run was made with other options ({'; '.join(changes)}): "
             "give the same ones to resume it (frames may be raised), or another --out to start afresh"
         )
+
+
+def _is_free(option: str, old: Config) -> bool:
+    """Whether an option may change when a run goes on."""
+    if option == "logging.checkpoint_every_frames":  # several environments wait for one another to save
+        return old.envs == 1
+    return option in _FREE_TO_CHANGE or option.startswith(_FREE_GROUP)
 
 
 def describe(error: ValidationError) -> str:

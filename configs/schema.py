@@ -30,8 +30,8 @@ class Options(BaseModel):
 class EncoderOptions(Options):
     """Convolutional pixel encoder."""
 
-    channels: Positive = 32
-    """Channels of each of the four 3x3 convolutions (strides 2, 2, 2, 1)."""
+    channels: Positive = 24
+    """Channels of each of the four 3x3 convolutions (strides 2, 2, 1, 1)."""
     shift_padding: NonNegative = 3
     """Largest random shift of the augmentation, in pixels."""
 

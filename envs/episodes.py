@@ -267,6 +267,19 @@ class EpisodeStore:
             self._file(self._ids[-1]).unlink()
             self._ids.pop()
 
+    def set_aside(self) -> Path:
+        """Move the folder out of the way, to the first free name beside it, and go on with an empty one.
+
+        Returns:
+            Where the episodes are now: a store of its own.
+        """
+        number = 1
+        while (target := self.path.with_name(f"{self.path.name}-set-aside-{number}")).exists():
+            number += 1
+        self.path.rename(target)
+        self._ids, self._shared = [], None
+        return target
+
     def verify(self) -> list[EpisodeError]:
         """Read everything and compare it with its checksums; returns what is wrong, file by file."""
         problems = []

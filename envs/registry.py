@@ -94,7 +94,8 @@ def make_env(
 
     Args:
         task: canonical name or alias.
-        seed: determines task, resets without a seed of their own, and samples of the action space.
+        seed: determines resets without a seed of their own, and samples of the action space. What a task
+            draws when it is loaded (lqr: its springs) is the same for every seed: one name, one task.
         size: height and width of the frames in pixels.
         look: `fast` or `original` rendering.
         action_repeat: frames each decision is held for; `None` is the task's customary value.

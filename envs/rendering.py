@@ -56,7 +56,7 @@ class Backend:
     renderer: str
 
 
-def select_backend(timeout_s: float = 20.0) -> Backend:
+def select_backend(timeout_s: float = 60.0) -> Backend:
     """Find a backend that draws here and choose it for this process; call before MuJoCo is imported.
 
     A `MUJOCO_GL` that is set already is the only one tried. Each backend draws a tiny scene in a process
@@ -89,7 +89,7 @@ def ensure_backend() -> None:
 
 
 @functools.cache
-def probe_backend(name: str, timeout_s: float = 20.0) -> Backend:
+def probe_backend(name: str, timeout_s: float = 60.0) -> Backend:
     """Draw a tiny scene with one backend in a process of its own.
 
     Args:
@@ -105,7 +105,9 @@ def probe_backend(name: str, timeout_s: float = 20.0) -> Backend:
             [sys.executable, "-c", _PROBE], env=environment, capture_output=True, text=True, timeout=timeout_s
         )
     except subprocess.TimeoutExpired:
-        raise RenderingUnavailableError(f"{name}: no frame within {timeout_s:g} s") from None
+        raise RenderingUnavailableError(
+            f"{name}: no frame within {timeout_s:g} s (a driver that hangs, or a busy machine: try again)"
+        ) from None
     _, found, renderer = done.stdout.partition("renderer: ")
     if done.returncode or not found:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]

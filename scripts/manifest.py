@@ -13,17 +13,22 @@ from typing import Any
 
 import torch
 
+from agent.actor_critic import discount_of
 from configs.schema import Config
 from envs.rendering import Backend
+from envs.spec import EnvSpec
 
 PACKAGES = ("nearfar", "torch", "numpy", "dm-control", "mujoco", "gymnasium", "pydantic", "safetensors")
 
 
-def make_manifest(config: Config, device: torch.device, backend: Backend) -> dict[str, Any]:
+def make_manifest(
+    config: Config, env_spec: EnvSpec, device: torch.device, backend: Backend
+) -> dict[str, Any]:
     """Collect the facts of a run as JSON values.
 
     Args:
         config: the resolved configuration.
+        env_spec: the task as it was made, with the action repeat that was used.
         device: where the networks run.
         backend: what draws the frames.
     """
@@ -34,6 +39,8 @@ def make_manifest(config: Config, device: torch.device, backend: Backend) -> dic
         "look": config.look,
         "size": config.size,
         "seed": config.seed,
+        "action_repeat": env_spec.action_repeat,
+        "discount": discount_of(config.actor_critic, env_spec),
         "preset": config.preset,
         "rendering": {"backend": backend.name, "renderer": backend.renderer},
         "python": platform.python_version(),

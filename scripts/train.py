@@ -102,7 +102,7 @@ def _train(
             pool=pool,
             eval_pool=eval_pool,
             streams=Streams(config.seed),
-            manifest=make_manifest(config, device, backend),
+            manifest=make_manifest(config, pool.env_spec, device, backend),
             stop=stop,
         )
 

@@ -49,8 +49,7 @@ def make_evaluation_pool(config: Config, episodes: int) -> Pool:
 def make_task_pool(config: Config, count: int, *, in_process: bool | None = None) -> Pool:
     """Environments of the configured task; call after the rendering backend is chosen.
 
-    Training and evaluation share the seed that the task is built with (lqr draws its masses from it);
-    their episodes have seeds of their own.
+    Episodes of training and evaluation have seeds of their own (`agent.seeding`).
     """
     from envs.vector import make_pool
 

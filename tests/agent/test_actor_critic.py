@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from agent.actor_critic import ActorCritic, discount_for, lambda_returns
+from agent.actor_critic import ActorCritic, discount_of, lambda_returns
 from agent.agent import Agent
-from configs.schema import Config
+from configs.schema import ActorCriticOptions, Config
 from envs.spec import EnvSpec
 from world_model.batch import Batch
 
@@ -67,8 +67,10 @@ def test_lambda_returns_equal_loops(trace: float) -> None:
 @pytest.mark.parametrize(
     ("steps", "discount"), [(10, 0.95), (100, 0.95), (125, 0.96), (500, 0.99), (5000, 0.995)]
 )
-def test_discount_from_the_length_of_an_episode(steps: int, discount: float) -> None:
-    assert discount_for(steps) == pytest.approx(discount)
+def test_discount_from_the_length_of_an_episode(env_spec: EnvSpec, steps: int, discount: float) -> None:
+    task = replace(env_spec, episode_frames=2 * steps, action_repeat=2)
+    assert discount_of(ActorCriticOptions(), task) == pytest.approx(discount)
+    assert discount_of(ActorCriticOptions(discount=0.5), task) == 0.5
 
 
 def test_terminal_state_has_no_value_and_the_last_before_a_time_limit_has(

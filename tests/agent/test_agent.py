@@ -54,6 +54,25 @@ def test_updates_repeat_bit_for_bit_from_a_saved_state(
     assert_same_state(agent, other)
 
 
+def test_memory_layout_of_gradients_does_not_matter(
+    make_agent: MakeAgent, batches: list[Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Convolutions are kept channels last, and a backend may return their gradients otherwise."""
+    agent, other = make_agent(), make_agent()
+    train(agent, batches)
+    original, changed = torch.autograd.grad, []
+
+    def contiguous(*arguments: Any, **options: Any) -> list[Tensor | None]:
+        gradients = original(*arguments, **options)
+        changed.extend(g for g in gradients if g is not None and not g.is_contiguous())
+        return [g if g is None else g.contiguous() for g in gradients]
+
+    monkeypatch.setattr(torch.autograd, "grad", contiguous)
+    train(other, batches)
+    assert changed
+    assert_same_state(agent, other)
+
+
 def test_state_holds_everything_that_updates_change(make_agent: MakeAgent, batches: list[Batch]) -> None:
     agent = make_agent()
     train(agent, batches)

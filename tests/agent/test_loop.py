@@ -17,6 +17,7 @@ from agent.loop import Loop, exploration_std
 from agent.seeding import Streams
 from configs.schema import Config
 from envs.counting import CountingEnv
+from envs.episodes import EpisodeStore
 from envs.spec import StepResult
 from envs.vector import SerialPool, WorkerError
 
@@ -169,6 +170,19 @@ def test_a_crash_costs_what_came_after_the_last_checkpoint(runner: Runner) -> No
         runner.run("crashed", crash_after=75)
     assert checkpoint.latest(runner.tmp_path / "crashed" / "checkpoints") is not None
     assert_same_run(whole, runner.run("crashed"))
+
+
+def test_episodes_without_their_checkpoints_are_set_aside(runner: Runner) -> None:
+    """Whoever deletes a damaged checkpoint, the only one, keeps the data."""
+    whole = runner.run("whole")
+    crashed = runner.run("deleted")
+    for path in (crashed.run_dir / "checkpoints").iterdir():
+        path.unlink()
+    again = runner.run("deleted")
+    assert_same_run(whole, again)
+    kept = EpisodeStore(crashed.run_dir / "episodes-set-aside-1")
+    assert kept.ids() == crashed.store.ids()
+    assert not kept.verify()
 
 
 def test_evaluation_does_not_disturb_training(runner: Runner) -> None:

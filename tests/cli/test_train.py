@@ -180,6 +180,61 @@ def test_signal_saves_and_the_run_goes_on(tmp_path: Path, number: signal.Signals
     assert evaluations(run)[0] == before[0]
 
 
+def children(pid: int) -> set[int]:
+    """Processes that a process has started, and those that these have."""
+    found: set[int] = set()
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found |= {child} | children(child)
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_several_environments_leave_no_orphans(tmp_path: Path, number: signal.Signals) -> None:
+    """And the run goes on with all of them."""
+    run, log = tmp_path / "run", tmp_path / "log"
+    arguments = (*DEBUG, "--out", run, "--frames", "4000", "--envs", "2")
+    with log.open("w") as output:
+        process = subprocess.Popen(command(*arguments), stdout=output, stderr=output)
+    deadline = time.monotonic() + 180
+    while not list(run.glob("checkpoints/*.safetensors")):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)
+    workers = children(process.pid)
+    assert len(workers) >= 2
+    process.send_signal(number)
+    process.wait(timeout=60)
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < deadline, "a worker lives on"
+        time.sleep(0.05)
+    assert len(evaluations(run)) < 4, "it was still running"
+
+    assert cli.main([str(argument) for argument in arguments]) == 0
+    assert evaluations(run)[-1]["frames"] == "4000"
+
+
+def test_gpu_preset_trains_on_a_cpu(tmp_path: Path) -> None:
+    """In its precision and with its replay; only the graph is left out."""
+    small = (
+        "--training.batch-size",
+        "8",
+        "--training.first-updates",
+        "3",
+        "--training.updates-per-step",
+        "0.1",
+    )
+    tiny = ("--world-model.latent-dim", "32", "--evaluation.episodes", "1", "--training.random-steps", "100")
+    run = tmp_path / "run"
+    options = ("--preset", "gpu", "--device", "cpu", "--frames", "1000", "--out", str(run))
+    assert cli.main(["train", "--task", "cartpole_swingup", *options, *small, *tiny, *ONE_THREAD]) == 0
+    config = load_config(run / "config.yaml")
+    assert (config.training.precision, config.replay.on_device) == ("bfloat16", True)
+    assert [row["frames"] for row in evaluations(run)] == ["1000"]
+    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    assert (manifest["action_repeat"], manifest["discount"]) == (8, 0.96)
+
+
 def test_allocator_is_set_without_being_asked(tmp_path: Path) -> None:
     """The process that trains has the settings in its environment from the start."""
     clean = {name: value for name, value in os.environ.items() if name not in ALLOCATOR}

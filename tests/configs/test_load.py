@@ -120,12 +120,18 @@ def change(**values: Any) -> Config:
         change(frames=DEFAULT.frames + 1),
         change(device="cpu"),
         change(out="elsewhere", preset="cpu"),
-        change(logging={"progress": False, "every_updates": 1}),
+        change(logging={"progress": False, "every_updates": 1, "checkpoint_every_frames": 9}),
         change(training={"threads": 3}),
     ],
 )
 def test_run_may_go_on(new: Config) -> None:
     check_resumable(Config(), new)
+
+
+def test_checkpoints_pace_several_environments() -> None:
+    """They wait for one another to save, so when they save changes what is recorded."""
+    with pytest.raises(ConfigError, match=r"logging\.checkpoint_every_frames was 5000, now 9"):
+        check_resumable(change(envs=2), change(envs=2, logging={"checkpoint_every_frames": 9}))
 
 
 @pytest.mark.parametrize(
