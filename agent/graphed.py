@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -55,7 +56,9 @@ class GraphedUpdate:
 
     def _eagerly(self, batch: Batch) -> dict[str, Tensor]:
         self._stream.wait_stream(torch.cuda.current_stream(self._agent.device))
-        with torch.cuda.stream(self._stream):
+        with torch.cuda.stream(self._stream), warnings.catch_warnings():
+            # the optimisers are made for the graph, and say so at every step outside of it
+            warnings.filterwarnings("ignore", message=".*without CUDA graph capture.*")
             metrics = self._agent.update(batch, self._generator)
         torch.cuda.current_stream(self._agent.device).wait_stream(self._stream)
         return metrics

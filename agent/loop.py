@@ -26,7 +26,7 @@ from agent.replay import Replay
 from agent.reporting import Reporter
 from agent.rollout import evaluate
 from agent.seeding import Streams
-from configs.schema import Config
+from configs.schema import Config, TrainingOptions
 from envs.episodes import EpisodeBuilder, EpisodeStore
 from envs.spec import Pool, StepResult, Transition
 from world_model.batch import Batch
@@ -206,11 +206,12 @@ class Loop:
         self.progress.steps += len(steps)
 
     def _actions(self) -> dict[int, np.ndarray]:
-        training, steps = self.config.training, self.progress.steps
-        if steps < training.random_steps:
+        progress = self.progress
+        if progress.frames < self.config.training.random_frames:
+            progress.random_steps += len(self.obs)
             rng, dim = self.streams.numpy("policy"), self.pool.env_spec.action_dim
             return {lane: rng.uniform(-1, 1, dim).astype(np.float32) for lane in self.obs}
-        return self.controller.act(self.obs, exploration_std(self.config, steps))
+        return self.controller.act(self.obs, exploration_std(self.config.training, progress.frames))
 
     def _record(self, lane: int, action: np.ndarray, step: StepResult) -> None:
         transition = Transition(
@@ -251,10 +252,10 @@ class Loop:
 
     def _updates_due(self) -> int:
         """Gradient steps that belong to the decisions taken so far."""
-        training = self.config.training
-        learning_steps = self.progress.steps - training.random_steps
-        if learning_steps < 0 or not len(self.replay):
+        training, progress = self.config.training, self.progress
+        if progress.frames < training.random_frames or not len(self.replay):
             return 0
+        learning_steps = progress.steps - progress.random_steps
         return training.first_updates + int(learning_steps * training.updates_per_step)
 
     def _log(self, batch: Batch) -> None:
@@ -361,8 +362,8 @@ def make_replay(config: Config, pool: Pool, device: torch.device) -> Replay:
     )
 
 
-def exploration_std(config: Config, steps: int) -> float:
-    """Deviation of the noise on the behaviour's actions after `steps` decisions."""
-    training, final = config.training, config.training.exploration_final_std
-    elapsed = (steps - training.random_steps) / max(1, training.exploration_steps)
-    return max(final, training.exploration_std + (final - training.exploration_std) * elapsed)
+def exploration_std(options: TrainingOptions, frames: int) -> float:
+    """Deviation of the noise on the behaviour's actions after so many frames."""
+    first, final = options.exploration_std, options.exploration_final_std
+    elapsed = (frames - options.random_frames) / max(1, options.exploration_frames)
+    return first + (final - first) * min(1.0, elapsed)

@@ -20,6 +20,7 @@ class Progress:
     Attributes:
         frames: environment frames.
         steps: decisions.
+        random_steps: those of them that were taken at random, before learning started.
         updates: gradient steps.
         seconds: training time without evaluation, over all resumes.
         episodes: episodes started in each environment.
@@ -32,6 +33,7 @@ class Progress:
 
     frames: int = 0
     steps: int = 0
+    random_steps: int = 0
     updates: int = 0
     seconds: float = 0.0
     episodes: list[int] = field(default_factory=list)

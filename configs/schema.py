@@ -145,8 +145,8 @@ class TrainingOptions(Options):
     """Windows a batch."""
     updates_per_step: PositiveFloat = 1.0
     """Gradient steps per decision, after the random start."""
-    random_steps: NonNegative = 500
-    """Decisions with uniformly random actions before learning starts."""
+    random_frames: NonNegative = 4000
+    """Frames with uniformly random actions before learning starts."""
     first_updates: NonNegative = 500
     """Gradient steps at the moment learning starts."""
     learning_rate: PositiveFloat = 1e-3
@@ -159,8 +159,8 @@ class TrainingOptions(Options):
     """Deviation of the noise on actions when learning starts."""
     exploration_final_std: NonNegativeFloat = 0.1
     """Deviation of the noise that remains."""
-    exploration_steps: NonNegative = 1500
-    """Decisions over which the noise falls from the one to the other."""
+    exploration_frames: NonNegative = 12_000
+    """Frames over which the noise falls from the one to the other."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the forward passes (autocast)."""
     cuda_graph: bool = False

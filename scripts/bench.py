@@ -54,7 +54,7 @@ def measure(config: Config, device: torch.device) -> dict[str, Any]:
 
     from agent.agent import Agent, Controller
     from agent.graphed import make_update
-    from agent.loop import exploration_std, make_replay
+    from agent.loop import make_replay
     from world_model.augment import draw_shifts, shift
 
     with make_task_pool(config, config.envs) as pool:
@@ -70,7 +70,7 @@ def measure(config: Config, device: torch.device) -> dict[str, Any]:
     augment_s = _median(lambda: shift(batch.frames, draw_shifts(size, padding, generator)), device)
     update = make_update(agent, generator)
     update_s = _median(lambda: update(batch), device)
-    act_s = _median(lambda: controller.act(obs, exploration_std(config, 0)), device)
+    act_s = _median(lambda: controller.act(obs, config.training.exploration_std), device)
     per_decision = config.training.updates_per_step * config.envs
     parts = {"environment": step_s, "acting": act_s, "sampling": sample_s * per_decision}
     parts["update"] = update_s * per_decision

@@ -60,7 +60,8 @@ def test_memory_layout_of_gradients_does_not_matter(
     """Convolutions are kept channels last, and a backend may return their gradients otherwise."""
     agent, other = make_agent(), make_agent()
     train(agent, batches)
-    original, changed = torch.autograd.grad, []
+    original = torch.autograd.grad
+    changed: list[Tensor] = []
 
     def contiguous(*arguments: Any, **options: Any) -> list[Tensor | None]:
         gradients = original(*arguments, **options)

@@ -87,9 +87,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Loop:
             "planner": {"samples": 32},
             "training": {
                 "batch_size": 32,
-                "random_steps": 200,
+                "random_frames": 200,
                 "first_updates": 200,
-                "exploration_steps": 200,
+                "exploration_frames": 200,
                 "learning_rate": 1e-3,
                 "encoder_learning_rate": 1e-3,
             },

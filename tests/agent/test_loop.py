@@ -87,7 +87,7 @@ class Runner:
 def runner(tmp_path: Path, tiny_config: Callable[..., Config]) -> Runner:
     config = tiny_config(
         frames=120,
-        training={"random_steps": 20, "first_updates": 3, "exploration_steps": 20, "updates_per_step": 0.5},
+        training={"random_frames": 20, "first_updates": 3, "exploration_frames": 20, "updates_per_step": 0.5},
         evaluation={"every_frames": NEVER, "episodes": 2, "videos": False},
         logging={"every_updates": 5, "checkpoint_every_frames": 30},
     )
@@ -240,12 +240,12 @@ def test_run_is_counted(runner: Runner) -> None:
 def test_behaviour_gets_less_random(tiny_config: Callable[..., Config]) -> None:
     config = tiny_config(
         training={
-            "random_steps": 100,
+            "random_frames": 100,
             "exploration_std": 0.9,
             "exploration_final_std": 0.1,
-            "exploration_steps": 400,
+            "exploration_frames": 400,
         }
     )
-    assert [exploration_std(config, steps) for steps in (100, 300, 500, 9000)] == pytest.approx(
+    assert [exploration_std(config.training, frames) for frames in (100, 300, 500, 9000)] == pytest.approx(
         [0.9, 0.5, 0.1, 0.1]
     )

@@ -224,7 +224,7 @@ def test_gpu_preset_trains_on_a_cpu(tmp_path: Path) -> None:
         "--training.updates-per-step",
         "0.1",
     )
-    tiny = ("--world-model.latent-dim", "32", "--evaluation.episodes", "1", "--training.random-steps", "100")
+    tiny = ("--world-model.latent-dim", "32", "--evaluation.episodes", "1", "--training.random-frames", "800")
     run = tmp_path / "run"
     options = ("--preset", "gpu", "--device", "cpu", "--frames", "1000", "--out", str(run))
     assert cli.main(["train", "--task", "cartpole_swingup", *options, *small, *tiny, *ONE_THREAD]) == 0

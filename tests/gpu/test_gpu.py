@@ -169,7 +169,7 @@ def test_training_runs_and_goes_on(
             frames=frames,
             replay={"on_device": on_device},
             training={
-                "random_steps": 20,
+                "random_frames": 20,
                 "first_updates": 3,
                 "precision": "bfloat16",
                 "cuda_graph": cuda_graph,
