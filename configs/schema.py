@@ -159,7 +159,7 @@ class TrainingOptions(Options):
     """Deviation of the noise on actions when learning starts."""
     exploration_final_std: NonNegativeFloat = 0.1
     """Deviation of the noise that remains."""
-    exploration_frames: NonNegative = 12_000
+    exploration_frames: NonNegative = 20_000
     """Frames over which the noise falls from the one to the other."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the forward passes (autocast)."""
