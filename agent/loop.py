@@ -331,12 +331,9 @@ class Loop:
         path = checkpoint.latest(self.run_dir / "checkpoints")
         if path is None:
             frames = sum(self.store.read(identifier).info.frames for identifier in self.store.ids())
-            if (
-                frames >= self.config.logging.checkpoint_every_frames
-            ):  # there was a checkpoint: someone deleted it
-                tqdm.write(
-                    f"no checkpoint: starting afresh; earlier episodes are in {self.store.set_aside()}"
-                )
+            if frames >= self.config.logging.checkpoint_every_frames:  # someone deleted the checkpoints
+                target = self.store.set_aside()
+                tqdm.write(f"no checkpoint: starting afresh; earlier episodes are in {target}")
             self.store.drop_after(0)
             return 0
         state = checkpoint.load(path)

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -39,6 +39,18 @@ def command(*arguments: str | Path) -> list[str]:
 def evaluations(run: Path) -> list[dict[str, str]]:
     with (run / "eval.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def started(arguments: Sequence[str | Path], run: Path, log: Path) -> subprocess.Popen[bytes]:
+    """A training process that has saved its first checkpoint."""
+    with log.open("w") as output:
+        process = subprocess.Popen(command(*arguments), stdout=output, stderr=output)
+    deadline = time.monotonic() + 180
+    while not list(run.glob("checkpoints/*.safetensors")):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)
+    return process
 
 
 def copy_of(run: Path, target: Path) -> Path:
@@ -162,13 +174,7 @@ def test_truncated_checkpoint_is_named(finished: tuple[Path, str], tmp_path: Pat
 def test_signal_saves_and_the_run_goes_on(tmp_path: Path, number: signal.Signals, code: int) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
     arguments = (*DEBUG, "--out", run, "--frames", "3000")
-    with log.open("w") as output:
-        process = subprocess.Popen(command(*arguments), stdout=output, stderr=output)
-    deadline = time.monotonic() + 120
-    while not list(run.glob("checkpoints/*.safetensors")):
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.02)
+    process = started(arguments, run, log)
     process.send_signal(number)
     assert process.wait(timeout=60) == code, log.read_text()
     assert "Traceback" not in log.read_text()
@@ -194,17 +200,12 @@ def test_several_environments_leave_no_orphans(tmp_path: Path, number: signal.Si
     """And the run goes on with all of them."""
     run, log = tmp_path / "run", tmp_path / "log"
     arguments = (*DEBUG, "--out", run, "--frames", "4000", "--envs", "2")
-    with log.open("w") as output:
-        process = subprocess.Popen(command(*arguments), stdout=output, stderr=output)
-    deadline = time.monotonic() + 180
-    while not list(run.glob("checkpoints/*.safetensors")):
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.02)
+    process = started(arguments, run, log)
     workers = children(process.pid)
     assert len(workers) >= 2
     process.send_signal(number)
     process.wait(timeout=60)
+    deadline = time.monotonic() + 60
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
         assert time.monotonic() < deadline, "a worker lives on"
         time.sleep(0.05)
