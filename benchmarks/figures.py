@@ -102,6 +102,8 @@ def control_table(path: Path) -> Iterator[str]:
 def main() -> None:
     """Draw what there is, print what there is."""
     own, original = runs_of("cartpole"), runs_of("original")
+    if not any(runs_of(suite) for suite in ("cartpole", "original", "tasks", "objectives")):
+        raise SystemExit(f"no results under {RESULTS} yet: run `python benchmarks/suite.py cartpole` first")
     if own:
         draw("cartpole-swingup", [run for runs in (own | original).values() for run in runs])
     tasks = runs_of("tasks")

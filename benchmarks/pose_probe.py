@@ -92,6 +92,9 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=35)
     parser.add_argument("--every", type=int, default=500)
     options, flags = parser.parse_known_args()
+    stored = len(EpisodeStore(options.run / "episodes"))
+    if stored < options.episodes:
+        parser.error(f"{options.run} holds {stored} episodes: give a run of {TASK}, or fewer --episodes")
     config = parse_config("train", ["--task", TASK, "--preset", "cpu", "--device", "cpu", *flags])
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
