@@ -1,4 +1,4 @@
-"""Critic ensemble and policy on latents, and their losses."""
+"""Critic ensemble and policy on states (a latent with the action that led to it), and their losses."""
 
 from __future__ import annotations
 
@@ -56,63 +56,63 @@ class ActorCritic(nn.Module):
         """Draw the weights; the target critics start as copies."""
         super().__init__()
         self.options = options
-        latent, hidden = model_options.latent_dim, model_options.hidden_dim
-        self.critics = EnsembleMLP(options.critics, latent + action_dim, hidden, model_options.bins)
+        state_dim, hidden = model_options.latent_dim + action_dim, model_options.hidden_dim
+        self.critics = EnsembleMLP(options.critics, state_dim + action_dim, hidden, model_options.bins)
         self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
-        self.policy = mlp(latent, hidden, action_dim)
+        self.policy = mlp(state_dim, hidden, action_dim)
         self.averaged_policy = copy.deepcopy(self.policy).requires_grad_(False)
         self.two_hot = TwoHot(model_options.bins, model_options.symlog_limit)
         # running range of Q, which makes the policy's gradient independent of the scale of rewards
         self.register_buffer("scale", torch.ones(()))
 
-    def act(self, z: Tensor) -> Tensor:
-        """Action of the averaged policy, (..., Z) -> (..., A)."""
-        return self.averaged_policy(z).tanh()
+    def act(self, state: Tensor) -> Tensor:
+        """Action of the averaged policy, (..., Z + A) -> (..., A)."""
+        return self.averaged_policy(state).tanh()
 
-    def q_values(self, z: Tensor, action: Tensor) -> Tensor:
-        """Value of each critic, (..., Z), (..., A) -> (N, ...)."""
-        return self.two_hot.decode(self.critics(torch.cat((z, action), dim=-1)))
+    def q_values(self, state: Tensor, action: Tensor) -> Tensor:
+        """Value of each critic, (..., Z + A), (..., A) -> (N, ...)."""
+        return self.two_hot.decode(self.critics(torch.cat((state, action), dim=-1)))
 
-    def value(self, z: Tensor) -> Tensor:
-        """Value of following the averaged policy, mean over target critics, (..., Z) -> (...)."""
-        logits = self.target_critics(torch.cat((z, self.act(z)), dim=-1))
+    def value(self, state: Tensor) -> Tensor:
+        """Value of following the averaged policy, mean over target critics, (..., Z + A) -> (...)."""
+        logits = self.target_critics(torch.cat((state, self.act(state)), dim=-1))
         return self.two_hot.decode(logits).mean(dim=0)
 
     @torch.no_grad()
-    def target_value(self, z: Tensor, generator: torch.Generator) -> Tensor:
-        """Pessimistic value of the smoothed policy by the target critics, (..., Z) -> (...).
+    def target_value(self, state: Tensor, generator: torch.Generator) -> Tensor:
+        """Pessimistic value of the smoothed policy by the target critics, (..., Z + A) -> (...).
 
         The minimum of two critics drawn at random (REDQ, arXiv:2101.05982), at an action with clipped
         noise (target policy smoothing, TD3, arXiv:1802.09477).
         """
-        action = self.policy(z).tanh()
-        noise = torch.randn(action.shape, generator=generator, device=z.device, dtype=action.dtype)
+        action = self.policy(state).tanh()
+        noise = torch.randn(action.shape, generator=generator, device=state.device, dtype=action.dtype)
         std, clip = self.options.target_noise, 1.5 * self.options.target_noise
         action = (action + (std * noise).clamp(-clip, clip)).clamp(-1, 1)
-        q = self.two_hot.decode(self.target_critics(torch.cat((z, action), dim=-1)))
+        q = self.two_hot.decode(self.target_critics(torch.cat((state, action), dim=-1)))
         if len(q) > 2:
-            drawn = torch.rand(len(q), generator=generator, device=z.device).topk(2).indices
+            drawn = torch.rand(len(q), generator=generator, device=state.device).topk(2).indices
             q = q[drawn]
         return q.amin(dim=0)
 
-    def critic_loss(self, z: Tensor, action: Tensor, target: Tensor) -> Tensor:
+    def critic_loss(self, state: Tensor, action: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy to the two-hot target, mean over critics, (B, H, ·) and (B, H) -> (B, H)."""
-        logits = self.critics(torch.cat((z, action), dim=-1))
+        logits = self.critics(torch.cat((state, action), dim=-1))
         return self.two_hot.loss(logits, target.expand(len(logits), *target.shape)).mean(dim=0)
 
-    def policy_loss(self, z: Tensor) -> Tensor:
+    def policy_loss(self, state: Tensor) -> Tensor:
         """Negative Q over its running range, plus a penalty that keeps tanh out of saturation.
 
         The running range takes in these values of Q, as a normalisation layer would.
 
         Args:
-            z: (..., Z), detached.
+            state: (..., Z + A), detached.
 
         Returns:
             (...); gradients reach the policy only.
         """
-        raw = self.policy(z)
-        q = self.q_values(z, raw.tanh()).mean(dim=0)
+        raw = self.policy(state)
+        q = self.q_values(state, raw.tanh()).mean(dim=0)
         self._update_scale(q.detach())
         return -q / self.scale.clamp(min=1.0) + self.options.action_penalty * raw.square().mean(dim=-1)
 

@@ -57,21 +57,21 @@ class Agent:
 
     # What the planner needs to know of the world (agent.planner.PlanningModel), all of it by moving averages.
 
-    def encode(self, obs: Tensor) -> Tensor:
-        """Latents of observations by the momentum key encoder, uint8 (E, 3 * S, H, W) -> (E, Z)."""
-        return self.model.key_encoder(obs).float()
+    def encode(self, obs: Tensor, last_action: Tensor) -> Tensor:
+        """States by the momentum key encoder, uint8 (E, 3 * S, H, W), float32 (E, A) -> (E, Z + A)."""
+        return torch.cat((self.model.key_encoder(obs).float(), last_action), dim=-1)
 
-    def step(self, z: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
-        """Next latent, reward and probability of going on."""
-        return self.model.imagine(z, action)
+    def step(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+        """Next state, reward and probability of going on."""
+        return self.model.imagine(state, action)
 
-    def value(self, z: Tensor) -> Tensor:
-        """Value of following the policy from z."""
-        return self.actor_critic.value(z)
+    def value(self, state: Tensor) -> Tensor:
+        """Value of following the policy from a state."""
+        return self.actor_critic.value(state)
 
-    def act(self, z: Tensor) -> Tensor:
+    def act(self, state: Tensor) -> Tensor:
         """The policy's action."""
-        return self.actor_critic.act(z)
+        return self.actor_critic.act(state)
 
     # Learning.
 
@@ -97,11 +97,11 @@ class Agent:
             latents = self.model.encode(batch, generator)
             target = self.value_target(batch, latents, generator)
             metrics = self._update_model(batch, latents, target)
-            z = torch.cat((latents.z.detach(), latents.z_key), dim=0)
-            metrics |= self._update_policy(z)
+            state = torch.cat((latents.state.detach(), latents.state_key), dim=0)
+            metrics |= self._update_policy(state)
             for _ in range(self.config.actor_critic.extra_updates):
-                self._update_critics(batch, latents.z_key, target)
-                self._update_policy(latents.z_key)
+                self._update_critics(batch, latents.state_key, target)
+                self._update_policy(latents.state_key)
         self.model.after_step()
         self.actor_critic.after_step()
         return metrics
@@ -109,13 +109,13 @@ class Agent:
     @torch.no_grad()
     def value_target(self, batch: Batch, latents: Latents, generator: torch.Generator) -> Tensor:
         """Lambda returns of the window, bootstrapped from the momentum latents, (B, H)."""
-        value = self.actor_critic.target_value(latents.z_key[:, 1:], generator)
+        value = self.actor_critic.target_value(latents.state_key[:, 1:], generator)
         discount = self.discount * (~batch.terminated).float()
         return lambda_returns(batch.reward, discount, value, self.config.actor_critic.trace)
 
     def _update_model(self, batch: Batch, latents: Latents, target: Tensor) -> dict[str, Tensor]:
         losses, weights = self.model.losses(batch, latents)
-        losses["value"] = self.actor_critic.critic_loss(latents.z[:, :-1], batch.action, target)
+        losses["value"] = self.actor_critic.critic_loss(latents.state[:, :-1], batch.action, target)
         weights["value"] = self.config.actor_critic.value_weight
         if losses.keys() != weights.keys():
             raise AssertionError(f"losses {sorted(losses)} but weights {sorted(weights)}")
@@ -124,12 +124,12 @@ class Agent:
         norms = self._descend(total, "model", "critics")
         return {f"loss/{name}": loss.detach() for name, loss in reduced.items()} | norms
 
-    def _update_critics(self, batch: Batch, z: Tensor, target: Tensor) -> None:
-        loss = self.actor_critic.critic_loss(z[:, :-1], batch.action, target)
+    def _update_critics(self, batch: Batch, state: Tensor, target: Tensor) -> None:
+        loss = self.actor_critic.critic_loss(state[:, :-1], batch.action, target)
         self._descend(self.model.reduce(loss) * self.config.actor_critic.value_weight, "critics")
 
-    def _update_policy(self, z: Tensor) -> dict[str, Tensor]:
-        loss = self.actor_critic.policy_loss(z).mean()
+    def _update_policy(self, state: Tensor) -> dict[str, Tensor]:
+        loss = self.actor_critic.policy_loss(state).mean()
         norms = self._descend(loss, "policy")
         return {"loss/policy": loss.detach(), "train/q_scale": self.actor_critic.scale.clone()} | norms
 
@@ -160,9 +160,11 @@ class Agent:
         """Why it learns or does not: retrieval, reward and value errors, spread of the latents."""
         latents = self.model.encode(batch, generator)
         target = self.value_target(batch, latents, generator)
-        last, action = latents.z[:, -2], batch.action[:, -1]
-        reward_error = (self.model.predict_reward(last, action) - batch.reward[:, -1]).abs().mean()
-        q = self.actor_critic.q_values(latents.z[:, 0], batch.action[:, 0]).mean(dim=0)
+        state = latents.state
+        reward_error = (
+            (self.model.predict_reward(state[:, -2], batch.action[:, -1]) - batch.reward[:, -1]).abs().mean()
+        )
+        q = self.actor_critic.q_values(state[:, 0], batch.action[:, 0]).mean(dim=0)
         retrieval = self.model.objective.metrics(batch, latents)
         return {f"train/{name}": value for name, value in retrieval.items()} | {
             "train/reward_error_at_horizon": reward_error,
@@ -170,7 +172,7 @@ class Agent:
             "train/rank_me": rank_me(latents.z_key.flatten(0, 1).float()),
             "train/q_mean": q.mean(),
             "train/q_target_mean": target[:, 0].mean(),
-            "train/policy_data_gap": (self.act(latents.z[:, 0]) - batch.action[:, 0]).abs().mean(),
+            "train/policy_data_gap": (self.act(state[:, 0]) - batch.action[:, 0]).abs().mean(),
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -195,6 +197,8 @@ class Agent:
 class Controller:
     """Closed-loop control of E environments: encodes, plans, and warm-starts the next plan.
 
+    It remembers each environment's last action, which is part of the state.
+
     Training and evaluation hold one each, so that neither disturbs the other.
     """
 
@@ -207,14 +211,21 @@ class Controller:
         self.generator = generator
         self.planner = PLANNERS[control or options.control](options)
         self.mean = torch.zeros(envs, options.horizon, agent.env_spec.action_dim, device=agent.device)
+        self.last_action = torch.zeros(envs, agent.env_spec.action_dim, device=agent.device)
         self.plan: Plan | None = None
         self._count = 0
         self._gap = torch.zeros((), device=agent.device)
         self._preferred = torch.zeros((), device=agent.device)
 
     def reset(self, env: int) -> None:
-        """Forget the plan of one environment, at its episode's start."""
+        """Forget plan and last action of one environment, at its episode's start."""
         self.mean[env] = 0.0
+        self.last_action[env] = 0.0
+
+    def took(self, actions: dict[int, np.ndarray]) -> None:
+        """Remember actions that were chosen elsewhere, environment index -> (A,)."""
+        for env, action in actions.items():
+            self.last_action[env] = torch.from_numpy(action)
 
     def start_counting(self) -> None:
         """Let `planner_metrics` cover the decisions from here on."""
@@ -253,6 +264,7 @@ class Controller:
         self._preferred += (self.plan.advantage > 0).sum()
         shifted = torch.cat((self.plan.mean[:, 1:], torch.zeros_like(self.plan.mean[:, :1])), dim=1)
         self.mean[rows] = shifted
+        self.last_action[rows] = self.plan.action.float()
         return dict(zip(rows, self.plan.action.float().cpu().numpy(), strict=True))
 
     @torch.no_grad()
@@ -263,4 +275,4 @@ class Controller:
 
     def _encode(self, obs: dict[int, np.ndarray]) -> Tensor:
         pixels = torch.from_numpy(np.stack(list(obs.values()))).to(self.agent.device)
-        return self.agent.encode(pixels)
+        return self.agent.encode(pixels, self.last_action[list(obs)])

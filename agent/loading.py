@@ -30,7 +30,7 @@ class LoadedAgent:
         self._controller = Controller(agent, 1, generator)
 
     def act(self, obs: np.ndarray, *, deterministic: bool = True) -> np.ndarray:
-        """Action for an observation; plans are warm-started from the call before.
+        """Action for an observation that follows the one of the call before; see `reset`.
 
         Args:
             obs: stacked frames, uint8 (3 * stack, size, size).
@@ -46,7 +46,7 @@ class LoadedAgent:
         return self._controller.act({0: obs}, noise_std)[0]
 
     def reset(self) -> None:
-        """Forget the plan, at an episode's start."""
+        """Forget the last action and the plan that started from it: call it at an episode's start."""
         self._controller.reset(0)
 
 

@@ -210,7 +210,9 @@ class Loop:
         if progress.frames < self.config.training.random_frames:
             progress.random_steps += len(self.obs)
             rng, dim = self.streams.numpy("policy"), self.pool.env_spec.action_dim
-            return {lane: rng.uniform(-1, 1, dim).astype(np.float32) for lane in self.obs}
+            actions = {lane: rng.uniform(-1, 1, dim).astype(np.float32) for lane in self.obs}
+            self.controller.took(actions)
+            return actions
         return self.controller.act(self.obs, exploration_std(self.config.training, progress.frames))
 
     def _record(self, lane: int, action: np.ndarray, step: StepResult) -> None:

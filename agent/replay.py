@@ -66,12 +66,13 @@ class Replay:
             ValueError: the rings are too short for a single window.
         """
         self._stack, self._horizon = env_spec.stack, horizon
+        self._reach = max(env_spec.stack, 2)  # slots from the oldest that a window needs: frames, last action
         self._pair_share, self._min_gap = pair_share, min_gap
         self._length = capacity // lanes
-        if self._length < horizon + self._stack:
+        if self._length < horizon + self._reach:
             raise ValueError(
                 f"capacity {capacity} over {lanes} environments is {self._length} observations each; "
-                f"a window needs {horizon + self._stack}"
+                f"a window needs {horizon + self._reach}"
             )
         self._device = device
         self._lanes = [_Lane() for _ in range(lanes)]
@@ -219,7 +220,7 @@ class Replay:
         """
         episode, time = (array.reshape(len(self._lanes), -1) for array in (self._episode, self._time))
         expected = episode >= 0
-        for offset in range(1 - self._stack, self._horizon + 1):
+        for offset in range(1 - self._reach, self._horizon + 1):
             there = (np.roll(episode, -offset, 1) == episode) & (np.roll(time, -offset, 1) == time + offset)
             expected &= there | (time + offset < 0)
         assert np.array_equal(expected.ravel(), self._valid), np.flatnonzero(expected.ravel() != self._valid)
@@ -234,8 +235,8 @@ class Replay:
     def _append(self, lane: int, frame: np.ndarray, episode: int, time: int) -> None:
         ring = self._lanes[lane]
         row = self._row(lane, ring.head)
-        # The overwritten frame was part of the stacks of the next windows of its own episode.
-        for offset in range(self._stack):
+        # The overwritten slot was needed by the next windows of its own episode.
+        for offset in range(self._reach):
             later = self._row(lane, ring.head + offset)
             if self._episode[later] == self._episode[row]:
                 self._set_valid(later, False)
@@ -275,7 +276,7 @@ class Replay:
         head = np.array([ring.head for ring in self._lanes])[lane]
         age = (head - 1 - slot) % self._length  # positions between this slot and the newest
         oldest = time - (self._length - 1 - age)  # time of the oldest slot, had the episode begun before it
-        first = np.where(oldest <= 0, 0, oldest + self._stack - 1)
+        first = np.where(oldest <= 0, 0, oldest + self._reach - 1)
         first_after = time + self._min_gap + 1
         before = np.maximum(time - self._min_gap - first, 0)
         after = np.maximum(self._last_time[episode] - self._horizon + 1 - first_after, 0)
@@ -290,9 +291,13 @@ class Replay:
         offset = np.maximum(np.arange(1 - self._stack, self._horizon + 1), -time[:, None])
         index = (lane * self._length)[:, None] + (slot[:, None] + offset) % self._length
         decision = index[:, self._stack - 1 : -1]
+        before = lane * self._length + (slot - 1) % self._length
         chosen = torch.from_numpy(index.ravel()).to(self._device)
         return Batch(
             frames=self._frames.index_select(0, chosen).unflatten(0, index.shape),
+            previous_action=torch.from_numpy(
+                np.where(time[:, None] > 0, self._action[before], np.float32(0))
+            ),
             action=torch.from_numpy(self._action[decision]),
             reward=torch.from_numpy(self._reward[decision]),
             terminated=torch.from_numpy(self._terminated[decision]),
@@ -317,7 +322,7 @@ class Replay:
         self._episode[rows] = span.episode
         self._time[rows] = time
         self._last_time[span.episode] = steps
-        lost = 0 if time[0] == 0 else self._stack - 1  # their stacks reach back to overwritten frames
+        lost = 0 if time[0] == 0 else self._reach - 1  # they reach back to overwritten slots
         self._valid[rows[lost : max(len(rows) - self._horizon, 0)]] = True
 
 

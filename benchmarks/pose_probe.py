@@ -113,7 +113,7 @@ def main() -> None:
         agent.update(replay.sample(config.training.batch_size, rng), generator)
         if update % options.every == 0:
             with torch.no_grad():
-                z = agent.encode(obs).numpy()
+                z = agent.model.key_encoder(obs).numpy()
             scores = {name: explained(z, probe[name], probe["episode"]) for name in ("target", "tip")}
             offset = explained(z, probe["target"] - probe["tip"], probe["episode"])
             ms = 1e3 * (time.perf_counter() - start) / update

@@ -93,6 +93,7 @@ def make_batch() -> Callable[..., Batch]:
         shape = (rows, horizon + env_spec.stack, *env_spec.frame_shape)
         return Batch(
             frames=torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator),
+            previous_action=2 * torch.rand(rows, env_spec.action_dim, generator=generator) - 1,
             action=2 * torch.rand(rows, horizon, env_spec.action_dim, generator=generator) - 1,
             reward=torch.rand(rows, horizon, generator=generator),
             terminated=torch.zeros(rows, horizon, dtype=torch.bool),

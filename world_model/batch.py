@@ -16,6 +16,7 @@ class Batch:
         frames: single frames, uint8 (B, H + S, 3, height, width), where S is the stack: the frames of
             obs[t] are `frames[:, :S]`, those of obs[t + k] are `frames[:, k : k + S]`. Before an
             episode's start the first frame is repeated.
+        previous_action: float32 (B, A), led to obs[t]; zeros at an episode's start.
         action: float32 (B, H, A), action[:, k] was taken at obs[t + k].
         reward: float32 (B, H), earned by action[:, k].
         terminated: bool (B, H), whether obs[t + k + 1] is terminal.
@@ -24,6 +25,7 @@ class Batch:
     """
 
     frames: Tensor
+    previous_action: Tensor
     action: Tensor
     reward: Tensor
     terminated: Tensor
@@ -53,7 +55,19 @@ class Latents:
         z: (B, H + 1, Z); z[:, 0] encodes an augmented obs[t], z[:, k] is rolled out from it by the
             dynamics with the recorded actions.
         z_key: (B, H + 1, Z); the momentum key encoder on another augmentation of obs[t + k]; no gradient.
+        last_action: (B, H + 1, A); last_action[:, k] led to obs[t + k].
     """
 
     z: Tensor
     z_key: Tensor
+    last_action: Tensor
+
+    @property
+    def state(self) -> Tensor:
+        """Each z with the action that led to it, (B, H + 1, Z + A)."""
+        return torch.cat((self.z, self.last_action), dim=-1)
+
+    @property
+    def state_key(self) -> Tensor:
+        """Each z_key with the action that led to it, (B, H + 1, Z + A)."""
+        return torch.cat((self.z_key, self.last_action), dim=-1)

@@ -69,17 +69,17 @@ class TwoHot(nn.Module):
 
 
 class Dynamics(nn.Module):
-    """Latent dynamics d(z, a) -> z', (..., Z), (..., A) -> (..., Z)."""
+    """Latent dynamics d(s, a) -> z', states (..., Z + A) and actions (..., A) -> latents (..., Z)."""
 
     def __init__(self, action_dim: int, options: WorldModelOptions) -> None:
         """Draw the weights for actions of size A = `action_dim`."""
         super().__init__()
         self.network = nn.Sequential(
-            *mlp(options.latent_dim + action_dim, options.hidden_dim, options.latent_dim),
+            *mlp(options.latent_dim + 2 * action_dim, options.hidden_dim, options.latent_dim),
             nn.LayerNorm(options.latent_dim),
             SimNorm(options.simnorm_group),
         )
 
-    def forward(self, z: Tensor, action: Tensor) -> Tensor:
+    def forward(self, state: Tensor, action: Tensor) -> Tensor:
         """The latent one decision later."""
-        return self.network(torch.cat((z, action), dim=-1))
+        return self.network(torch.cat((state, action), dim=-1))

@@ -20,7 +20,12 @@ from world_model.objectives.registry import OBJECTIVES
 
 
 class WorldModel(nn.Module):
-    """Latent model of a task, learnt from windows of pixels, actions and rewards."""
+    """Latent model of a task, learnt from windows of pixels, actions and rewards.
+
+    A *state* is a latent with the action that led to it, (..., Z + A). Frames tell the mean velocity over the
+    last decision; what its action did to the velocity at its end is hardly in them. Objectives see latents
+    alone, so that contrast cannot find a positive by its actions.
+    """
 
     step_weights: Tensor
 
@@ -28,12 +33,12 @@ class WorldModel(nn.Module):
         """Draw the weights; the key encoder starts as a copy of the encoder."""
         super().__init__()
         self.options = options
-        inputs = options.latent_dim + env_spec.action_dim
+        state_dim, action_dim = options.latent_dim + env_spec.action_dim, env_spec.action_dim
         self.encoder = PixelEncoder(env_spec.obs_shape, options)
         self.key_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
-        self.dynamics = Dynamics(env_spec.action_dim, options)
-        self.reward = mlp(inputs, options.hidden_dim, options.bins, zero_output=True)
-        self.continuation = mlp(options.latent_dim, options.hidden_dim, 1) if env_spec.can_terminate else None
+        self.dynamics = Dynamics(action_dim, options)
+        self.reward = mlp(state_dim + action_dim, options.hidden_dim, options.bins, zero_output=True)
+        self.continuation = mlp(state_dim, options.hidden_dim, 1) if env_spec.can_terminate else None
         self.two_hot = TwoHot(options.bins, options.symlog_limit)
         # what is imagined with: averages over updates, far less noisy than the last iterate
         heads = {"dynamics": self.dynamics, "reward": self.reward}
@@ -58,20 +63,23 @@ class WorldModel(nn.Module):
         stacks = keys.unfold(1, batch.stack, 1).movedim(-1, 2).flatten(2, 3)
         with torch.no_grad():
             z_key = self.key_encoder(stacks.flatten(0, 1)).unflatten(0, stacks.shape[:2])
+        last_action = torch.cat((batch.previous_action[:, None], batch.action), dim=1)
         z = [self.encoder(query.flatten(1, 2))]
         for k in range(batch.horizon):
-            z.append(self.dynamics(z[-1], batch.action[:, k]))
-        return Latents(z=torch.stack(z, dim=1), z_key=z_key)
+            state = torch.cat((z[-1], last_action[:, k]), dim=-1)
+            z.append(self.dynamics(state, batch.action[:, k]))
+        return Latents(z=torch.stack(z, dim=1), z_key=z_key, last_action=last_action)
 
     def losses(self, batch: Batch, latents: Latents) -> tuple[dict[str, Tensor], dict[str, float]]:
         """Unreduced losses, (B,) or (B, H), and their weights under the same names."""
         losses = self.objective(batch, latents)
         weights = dict(self.objective.weights)
-        reward_logits = self.reward(torch.cat((latents.z[:, :-1], batch.action), dim=-1))
+        state = latents.state
+        reward_logits = self.reward(torch.cat((state[:, :-1], batch.action), dim=-1))
         losses["reward"] = self.two_hot.loss(reward_logits, batch.reward)
         weights["reward"] = self.options.reward_weight
         if self.continuation is not None:
-            logits = self.continuation(latents.z[:, 1:]).squeeze(-1).float()
+            logits = self.continuation(state[:, 1:]).squeeze(-1).float()
             target = (~batch.terminated).float()
             losses["continuation"] = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
             weights["continuation"] = self.options.continuation_weight
@@ -82,22 +90,22 @@ class WorldModel(nn.Module):
         # no matrix product, which autocast would round to bfloat16
         return (loss * self.step_weights).sum(dim=1).mean() if loss.ndim == 2 else loss.mean()
 
-    def predict_reward(self, z: Tensor, action: Tensor) -> Tensor:
-        """Expected reward, (..., Z), (..., A) -> (...)."""
-        return self.two_hot.decode(self.reward(torch.cat((z, action), dim=-1)))
+    def predict_reward(self, state: Tensor, action: Tensor) -> Tensor:
+        """Expected reward, (..., Z + A), (..., A) -> (...)."""
+        return self.two_hot.decode(self.reward(torch.cat((state, action), dim=-1)))
 
-    def imagine(self, z: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
-        """One decision by the averaged networks, for planning: (..., Z), (..., A).
+    def imagine(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+        """One decision by the averaged networks, for planning: (..., Z + A), (..., A).
 
         Returns:
-            Next latent (..., Z), reward (...), and the probability that the episode goes on (...), which
+            Next state (..., Z + A), reward (...), and the probability that the episode goes on (...), which
             is 1 for tasks that cannot terminate.
         """
-        next_z = self.averaged["dynamics"](z, action)
-        reward = self.two_hot.decode(self.averaged["reward"](torch.cat((z, action), dim=-1)))
+        next_state = torch.cat((self.averaged["dynamics"](state, action), action), dim=-1)
+        reward = self.two_hot.decode(self.averaged["reward"](torch.cat((state, action), dim=-1)))
         if self.continuation is None:
-            return next_z, reward, 1.0
-        return next_z, reward, self.averaged["continuation"](next_z).squeeze(-1).float().sigmoid()
+            return next_state, reward, 1.0
+        return next_state, reward, self.averaged["continuation"](next_state).squeeze(-1).float().sigmoid()
 
     def after_step(self) -> None:
         """Move the key encoder, the averaged heads and the objective's averages towards what was learnt."""

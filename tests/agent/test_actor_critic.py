@@ -48,8 +48,8 @@ def make_actor_critic(tiny_config: Callable[..., Config]) -> Callable[..., Actor
     return make
 
 
-def latents(*shape: int) -> Tensor:
-    return torch.rand(*shape, 16, generator=torch.Generator().manual_seed(1))
+def states(*shape: int) -> Tensor:
+    return torch.rand(*shape, 18, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("trace", [0.0, 0.4, 0.95, 1.0])
@@ -82,7 +82,7 @@ def test_terminal_state_has_no_value_and_the_last_before_a_time_limit_has(
     terminated = batch.terminated.clone()
     terminated[:4, 2] = True
     value = torch.full((8, 3), 50.0)
-    agent.actor_critic.target_value = lambda z, generator: value  # type: ignore[method-assign]
+    agent.actor_critic.target_value = lambda state, generator: value  # type: ignore[method-assign]
     generator = torch.Generator().manual_seed(0)
     found = agent.value_target(
         replace(batch, terminated=terminated), agent.model.encode(batch, generator), generator
@@ -94,13 +94,13 @@ def test_terminal_state_has_no_value_and_the_last_before_a_time_limit_has(
 def test_target_value_is_the_least_of_two_target_critics(
     make_actor_critic: Callable[..., ActorCritic],
 ) -> None:
-    actor_critic, z = make_actor_critic(critics=4, target_noise=0.0), latents(6, 3)
-    x = torch.cat((z, actor_critic.policy(z).tanh()), dim=-1)
+    actor_critic, state = make_actor_critic(critics=4, target_noise=0.0), states(6, 3)
+    x = torch.cat((state, actor_critic.policy(state).tanh()), dim=-1)
     q = actor_critic.two_hot.decode(actor_critic.target_critics(x))
     pairs = {(i, j): torch.minimum(q[i], q[j]) for i in range(4) for j in range(i)}
     generator, drawn = torch.Generator().manual_seed(0), set()
     for _ in range(60):
-        found = actor_critic.target_value(z, generator)
+        found = actor_critic.target_value(state, generator)
         drawn |= {pair for pair, least in pairs.items() if torch.allclose(found, least)}
     assert drawn == pairs.keys()
 
@@ -108,31 +108,31 @@ def test_target_value_is_the_least_of_two_target_critics(
 def test_target_policy_is_smoothed_by_clipped_noise(
     make_actor_critic: Callable[..., ActorCritic],
 ) -> None:
-    actor_critic, z = make_actor_critic(target_noise=0.1), latents(4000)
+    actor_critic, state = make_actor_critic(target_noise=0.1), states(4000)
     seen: list[Tensor] = []
     actor_critic.target_critics.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    actor_critic.target_value(z, torch.Generator().manual_seed(0))
-    noise = (seen[0][:, 16:] - actor_critic.policy(z).tanh()).detach()
-    assert seen[0][:, 16:].abs().max() <= 1
+    actor_critic.target_value(state, torch.Generator().manual_seed(0))
+    noise = (seen[0][:, 18:] - actor_critic.policy(state).tanh()).detach()
+    assert seen[0][:, 18:].abs().max() <= 1
     assert noise.abs().max() == pytest.approx(0.15, abs=1e-5)
     assert noise.std() == pytest.approx(0.09, abs=0.02)
 
 
 def test_value_is_that_of_the_averaged_networks(make_actor_critic: Callable[..., ActorCritic]) -> None:
-    actor_critic, z = make_actor_critic(), latents(2, 3)
-    action = actor_critic.averaged_policy(z).tanh()
-    torch.testing.assert_close(actor_critic.act(z), action)
-    q = actor_critic.two_hot.decode(actor_critic.target_critics(torch.cat((z, action), -1)))
-    torch.testing.assert_close(actor_critic.value(z), (q[0] + q[1]) / 2)
+    actor_critic, state = make_actor_critic(), states(2, 3)
+    action = actor_critic.averaged_policy(state).tanh()
+    torch.testing.assert_close(actor_critic.act(state), action)
+    q = actor_critic.two_hot.decode(actor_critic.target_critics(torch.cat((state, action), -1)))
+    torch.testing.assert_close(actor_critic.value(state), (q[0] + q[1]) / 2)
 
 
 def test_q_values_are_those_of_each_critic(make_actor_critic: Callable[..., ActorCritic]) -> None:
-    actor_critic, z = make_actor_critic(), latents(2, 3)
+    actor_critic, state = make_actor_critic(), states(2, 3)
     action = torch.rand(2, 3, 2, generator=torch.Generator().manual_seed(0))
-    q = actor_critic.q_values(z, action)
+    q = actor_critic.q_values(state, action)
     assert q.shape == (2, 2, 3)
     torch.testing.assert_close(
-        q, actor_critic.two_hot.decode(actor_critic.critics(torch.cat((z, action), -1)))
+        q, actor_critic.two_hot.decode(actor_critic.critics(torch.cat((state, action), -1)))
     )
 
 
@@ -142,11 +142,11 @@ def test_policy_loss_falls_with_value_whatever_its_scale(
     """Once the running range has settled, rewards ten times as large give the policy the same gradient."""
     gradients = []
     for factor in (10.0, 100.0):
-        actor_critic, z = make_actor_critic(action_penalty=0.0), latents(64)
-        actor_critic.q_values = lambda z, action, k=factor: k * action.sum(-1).expand(2, -1)  # type: ignore[method-assign, misc]
+        actor_critic, state = make_actor_critic(action_penalty=0.0), states(64)
+        actor_critic.q_values = lambda state, action, k=factor: k * action.sum(-1).expand(2, -1)  # type: ignore[method-assign, misc]
         for _ in range(1500):
-            actor_critic._update_scale(actor_critic.q_values(z, actor_critic.act(z)).mean(0).detach())
-        loss = actor_critic.policy_loss(z).mean()
+            actor_critic._update_scale(actor_critic.q_values(state, actor_critic.act(state)).mean(0).detach())
+        loss = actor_critic.policy_loss(state).mean()
         gradients.append(torch.autograd.grad(loss, list(actor_critic.policy.parameters())))
     for small, large in zip(*gradients, strict=True):
         torch.testing.assert_close(small, large, rtol=1e-3, atol=1e-6)

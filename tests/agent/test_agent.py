@@ -167,7 +167,7 @@ def test_bfloat16_stays_close_to_float32(make_agent: MakeAgent, batches: list[Ba
 def test_reduced_precision_sees_optimiser_steps(make_agent: MakeAgent) -> None:
     """Autocast would keep reduced copies of parameters, stale once an optimiser has stepped."""
     agent = make_agent(training={"precision": "bfloat16"})
-    x = torch.ones(4, 18)
+    x = torch.ones(4, 20)
     with agent.autocast():
         before = agent.actor_critic.critics(x)
         with torch.no_grad():

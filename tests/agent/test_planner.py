@@ -190,6 +190,9 @@ def test_controller_starts_from_the_rest_of_the_last_plan(
     torch.testing.assert_close(controller.mean[2, :-1], controller.plan.mean[1, 1:])
     assert controller.mean[1].abs().max() == 0, "it did not act"
     assert controller.mean[:, -1].abs().max() == 0, "nothing is planned there yet"
+    np.testing.assert_array_equal(controller.last_action[[0, 2]], [actions[0], actions[2]])
+    controller.took({1: np.array([0.5, -0.5], np.float32)})
+    assert controller.last_action[1].tolist() == [0.5, -0.5]
     controller.reset(0)
-    assert controller.mean[0].abs().max() == 0
+    assert controller.mean[0].abs().max() == controller.last_action[0].abs().max() == 0
     assert controller.mean[2].abs().max() > 0

@@ -72,8 +72,8 @@ class Oracle:
         self.length, self.horizon, self.stack = length, horizon, stack
         self.lanes: list[list[Slot]] = [[] for _ in range(lanes)]
 
-    def windows(self) -> Iterator[tuple[list[Slot], list[Slot]]]:
-        """For each valid window: the H + 1 observations, and the H + S frames that they are made of."""
+    def windows(self) -> Iterator[tuple[list[Slot], list[Slot], float]]:
+        """For each valid window: its H + 1 observations, the H + S frames of these, the action before."""
         for slots in self.lanes:
             oldest = max(len(slots) - self.length, 0)
             for s in range(oldest, len(slots) - self.horizon):
@@ -84,8 +84,9 @@ class Oracle:
                 for k in range(s - self.stack + 1, s + self.horizon + 1):
                     begin = s - window[0].time
                     frames.append(max(k, begin))
-                if min(frames) >= oldest:
-                    yield window, [slots[k] for k in frames]
+                previous = slots[s - 1].action if window[0].time > 0 else 0.0
+                if min(frames) >= oldest and (window[0].time == 0 or s - 1 >= oldest):
+                    yield window, [slots[k] for k in frames], previous
 
 
 class Recorder:
@@ -135,7 +136,7 @@ class Recorder:
 
 def assert_matches(replay: Replay, oracle: Oracle, rng: np.random.Generator, rows: int = 64) -> None:
     """The replay's windows are the oracle's: as many, and every drawn one is among them, entry by entry."""
-    expected = {(window[0].episode, window[0].time): (window, frames) for window, frames in oracle.windows()}
+    expected = {(found[0][0].episode, found[0][0].time): found for found in oracle.windows()}
     replay.check_invariants()
     assert len(replay) == len(expected)
     if not expected:
@@ -145,8 +146,9 @@ def assert_matches(replay: Replay, oracle: Oracle, rng: np.random.Generator, row
     for row in range(rows):
         key = (int(batch.episode[row]), int(batch.time[row]))
         assert key in expected, f"{key} is no valid window"
-        window, frames = expected[key]
+        window, frames, previous = expected[key]
         assert codes[row].tolist() == [slot.code for slot in frames]
+        assert batch.previous_action[row, 1] == previous
         assert batch.action[row, :, 1].tolist() == [slot.action for slot in window[:-1]]
         assert batch.reward[row].tolist() == [slot.reward for slot in window[:-1]]
         assert batch.terminated[row].tolist() == [slot.terminated for slot in window[:-1]]
@@ -188,6 +190,7 @@ def test_batch_has_documented_types_and_shapes() -> None:
     batch = replay.sample(5, np.random.default_rng(0))
     assert {name: (value.dtype, tuple(value.shape)) for name, value in vars(batch).items()} == {
         "frames": (torch.uint8, (5, 6, 3, 2, 2)),
+        "previous_action": (torch.float32, (5, 2)),
         "action": (torch.float32, (5, 3, 2)),
         "reward": (torch.float32, (5, 3)),
         "terminated": (torch.bool, (5, 3)),

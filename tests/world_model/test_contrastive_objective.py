@@ -31,7 +31,7 @@ def batch(env_spec: EnvSpec, make_batch: Callable[..., Batch]) -> Batch:
 def latents() -> Latents:
     generator = torch.Generator().manual_seed(0)
     z, z_key = torch.randn(2, len(EPISODE), H + 1, 16, dtype=torch.float64, generator=generator)
-    return Latents(z=z, z_key=z_key)
+    return Latents(z=z, z_key=z_key, last_action=torch.zeros(*z.shape[:2], 1))
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def test_each_loss_trains_its_parts_alone(loss_name: str, make_agent: MakeAgent,
     latents = agent.model.encode(batch, generator)
     target = agent.value_target(batch, latents, generator)
     losses, _ = agent.model.losses(batch, latents)
-    losses["value"] = agent.actor_critic.critic_loss(latents.z[:, :-1], batch.action, target)
+    losses["value"] = agent.actor_critic.critic_loss(latents.state[:, :-1], batch.action, target)
     learning = {name: [p for p in leaves if p.requires_grad] for name, leaves in parts(agent).items()}
     total = agent.model.reduce(losses[loss_name])
     leaves = [leaf for group in learning.values() for leaf in group]

@@ -37,10 +37,20 @@ def generator() -> torch.Generator:
 
 
 def test_latents_are_rolled_out_with_the_actions_between_them(model: WorldModel, batch: Batch) -> None:
-    z = model.encode(batch, generator()).z
+    latents = model.encode(batch, generator())
+    z, before = latents.z, torch.cat((batch.previous_action[:, None], batch.action), dim=1)
     torch.testing.assert_close(z[:, 0], model.encoder(batch.frames[:, :3].flatten(1, 2)))
     for k in range(1, H + 1):
-        torch.testing.assert_close(z[:, k], model.dynamics(z[:, k - 1], batch.action[:, k - 1]))
+        state = torch.cat((z[:, k - 1], before[:, k - 1]), dim=-1)
+        torch.testing.assert_close(z[:, k], model.dynamics(state, batch.action[:, k - 1]))
+
+
+def test_a_state_is_a_latent_with_the_action_that_led_to_it(model: WorldModel, batch: Batch) -> None:
+    latents = model.encode(batch, generator())
+    for state, z in ((latents.state, latents.z), (latents.state_key, latents.z_key)):
+        torch.testing.assert_close(state[..., :-2], z)
+        torch.testing.assert_close(state[:, 0, -2:], batch.previous_action)
+        torch.testing.assert_close(state[:, 1:, -2:], batch.action)
 
 
 def test_keys_are_encodings_of_the_observations_reached(model: WorldModel, batch: Batch) -> None:
@@ -66,9 +76,9 @@ def test_reward_is_predicted_from_the_latent_before_the_action(model: WorldModel
     latents = model.encode(batch, generator())
     found = model.losses(batch, latents)[0]["reward"]
     for k in range(H):
-        logits = model.reward(torch.cat((latents.z[:, k], batch.action[:, k]), dim=-1))
+        logits = model.reward(torch.cat((latents.state[:, k], batch.action[:, k]), dim=-1))
         torch.testing.assert_close(found[:, k], model.two_hot.loss(logits, batch.reward[:, k]))
-        predicted = model.predict_reward(latents.z[:, k], batch.action[:, k])
+        predicted = model.predict_reward(latents.state[:, k], batch.action[:, k])
         torch.testing.assert_close(predicted, model.two_hot.decode(logits))
 
 
@@ -77,7 +87,7 @@ def test_continuation_is_predicted_from_the_latent_after_the_action(model: World
     latents = model.encode(batch, generator())
     found = model.losses(replace(batch, terminated=terminated), latents)[0]["continuation"]
     assert model.continuation is not None
-    goes_on = model.continuation(latents.z[:, 1:]).squeeze(-1).sigmoid()
+    goes_on = model.continuation(latents.state[:, 1:]).squeeze(-1).sigmoid()
     torch.testing.assert_close(found, -torch.where(terminated, 1 - goes_on, goes_on).log())
 
 
@@ -89,22 +99,22 @@ def test_tasks_that_cannot_end_have_no_continuation_head(
     losses, weights = model.losses(batch, latents)
     assert "continuation" not in losses
     assert losses.keys() == weights.keys()
-    assert model.imagine(latents.z[:, 1:], batch.action)[2] == 1
+    assert model.imagine(latents.state[:, 1:], batch.action)[2] == 1
 
 
 def test_imagination_follows_the_averaged_networks(model: WorldModel, batch: Batch) -> None:
-    z, action = model.encode(batch, generator()).z_key[:, :-1], batch.action
+    state, action = model.encode(batch, generator()).state_key[:, :-1], batch.action
     for name in ("dynamics", "reward", "continuation"):  # what is learnt is not what is imagined with
         getattr(model, name).requires_grad_(False)
         for parameter in getattr(model, name).parameters():
             parameter.zero_()
-    next_z, reward, continuation = model.imagine(z, action)
+    next_state, reward, continuation = model.imagine(state, action)
     averaged = model.averaged
-    torch.testing.assert_close(next_z, averaged["dynamics"](z, action))
+    torch.testing.assert_close(next_state, torch.cat((averaged["dynamics"](state, action), action), dim=-1))
     torch.testing.assert_close(
-        reward, model.two_hot.decode(averaged["reward"](torch.cat((z, action), dim=-1)))
+        reward, model.two_hot.decode(averaged["reward"](torch.cat((state, action), dim=-1)))
     )
-    torch.testing.assert_close(continuation, averaged["continuation"](next_z)[..., 0].sigmoid())
+    torch.testing.assert_close(continuation, averaged["continuation"](next_state)[..., 0].sigmoid())
 
 
 def test_steps_are_weighted_by_powers_of_rho(env_spec: EnvSpec, tiny_config: Callable[..., Config]) -> None:
