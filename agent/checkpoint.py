@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-FORMAT = 1
+FORMAT = 2
 _KIND = "nearfar-checkpoint"
 _NUMBERED = re.compile(r"checkpoint-(\d{9,})\.safetensors")
 

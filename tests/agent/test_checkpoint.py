@@ -204,7 +204,7 @@ def test_what_cannot_be_saved_is_named(value: object, message: str, tmp_path: Pa
 
 
 def with_metadata(**changes: str) -> bytes:
-    metadata = {"kind": "nearfar-checkpoint", "format": "1", "structure": "{}"} | changes
+    metadata = {"kind": "nearfar-checkpoint", "format": str(checkpoint.FORMAT), "structure": "{}"} | changes
     return safetensors.torch.save({"0": torch.zeros(1)}, metadata)
 
 
@@ -244,9 +244,9 @@ def test_other_files_are_told_apart(tmp_path: Path) -> None:
     path.write_bytes(safetensors.torch.save({"x": torch.zeros(1)}))
     with pytest.raises(CheckpointError, match="no checkpoint of nearfar"):
         load(path)
-    path.write_bytes(with_metadata(format="2"))
+    path.write_bytes(with_metadata(format="1"))
     with pytest.raises(
-        CheckpointError, match="has format 2, this version reads 1: use the version of nearfar that"
+        CheckpointError, match="has format 1, this version reads 2: use the version of nearfar that"
     ):
         load(path)
 
