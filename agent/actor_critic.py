@@ -80,15 +80,22 @@ class ActorCritic(nn.Module):
 
     @torch.no_grad()
     def target_value(self, state: Tensor, generator: torch.Generator) -> Tensor:
-        """Pessimistic value of the smoothed policy by the target critics, (..., Z + A) -> (...).
+        """Pessimistic value of the policy at an action with clipped noise, (..., Z + A) -> (...).
 
-        The minimum of two critics drawn at random (REDQ, arXiv:2101.05982), at an action with clipped
-        noise (target policy smoothing, TD3, arXiv:1802.09477).
+        Source: target policy smoothing, TD3, arXiv:1802.09477.
         """
         action = self.policy(state).tanh()
         noise = torch.randn(action.shape, generator=generator, device=state.device, dtype=action.dtype)
         std, clip = self.options.target_noise, 1.5 * self.options.target_noise
         action = (action + (std * noise).clamp(-clip, clip)).clamp(-1, 1)
+        return self.least_target(state, action, generator)
+
+    @torch.no_grad()
+    def least_target(self, state: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
+        """The lower value of two target critics drawn at random, (..., Z + A), (..., A) -> (...).
+
+        Source: REDQ, arXiv:2101.05982.
+        """
         q = self.two_hot.decode(self.target_critics(torch.cat((state, action), dim=-1)))
         if len(q) > 2:
             drawn = torch.rand(len(q), generator=generator, device=state.device).topk(2).indices

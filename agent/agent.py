@@ -83,25 +83,32 @@ class Agent:
         enabled = self.config.training.precision == "bfloat16"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=False)
 
-    def update(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def update(self, batch: Batch, generator: torch.Generator, *, imagine: bool = True) -> dict[str, Tensor]:
         """One gradient step of everything that learns.
 
         Args:
             batch: windows on the agent's device.
-            generator: draws augmentations and target noise, on that device.
+            generator: draws augmentations, target noise and imagined actions, on that device.
+            imagine: let the configured share of further critic updates learn from imagined returns.
 
         Returns:
             Losses and diagnostics as detached 0-d tensors.
         """
+        options = self.config.actor_critic
         with self.autocast():
             latents = self.model.encode(batch, generator)
             target = self.value_target(batch, latents, generator)
             metrics = self._update_model(batch, latents, target)
             state = torch.cat((latents.state.detach(), latents.state_key), dim=0)
             metrics |= self._update_policy(state)
-            for _ in range(self.config.actor_critic.extra_updates):
-                self._update_critics(batch, latents.state_key, target)
+            imagined = options.imagined_updates if imagine else 0
+            for _ in range(options.extra_updates - imagined):
+                self._update_critics(latents.state_key[:, :-1], batch.action, target)
                 self._update_policy(latents.state_key)
+            seen = latents.state_key.flatten(0, 1)
+            for _ in range(imagined):
+                self._update_critics(seen, *self.imagined_returns(seen, generator))
+                self._update_policy(seen)
         self.model.after_step()
         self.actor_critic.after_step()
         return metrics
@@ -112,6 +119,38 @@ class Agent:
         value = self.actor_critic.target_value(latents.state_key[:, 1:], generator)
         discount = self.discount * (~batch.terminated).float()
         return lambda_returns(batch.reward, discount, value, self.config.actor_critic.trace)
+
+    @torch.no_grad()
+    def imagined_returns(self, state: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Actions near the policy's, and what the model expects of them.
+
+        The returns of recorded windows say what the one action taken led to; these say what others would.
+        The policy decides all but the first action, and the averaged model answers.
+
+        Args:
+            state: (N, Z + A), of recorded observations.
+            generator: draws the deviations of the first action, on the agent's device.
+
+        Returns:
+            First actions (N, A), and lambda returns (N,) over `imagination_horizon` decisions, bootstrapped
+            from the lower of two target critics at every state on the way.
+
+        Source: lambda returns of imagined trajectories, Dreamer (arXiv:1912.01603, eq. 6), here as targets
+        for actions that were not taken.
+        """
+        options = self.config.actor_critic
+        action = self.actor_critic.policy(state).tanh()
+        noise = torch.randn(action.shape, generator=generator, device=state.device, dtype=action.dtype)
+        first = action = (action + options.imagination_std * noise).clamp(-1, 1)
+        rewards, discounts, values = [], [], []
+        for _ in range(options.imagination_horizon):
+            state, reward, going_on = self.step(state, action)
+            action = self.actor_critic.policy(state).tanh()
+            rewards.append(reward)
+            discounts.append(self.discount * going_on * torch.ones_like(reward))
+            values.append(self.actor_critic.least_target(state, action, generator))
+        reward, discount, value = (torch.stack(each, dim=1) for each in (rewards, discounts, values))
+        return first, lambda_returns(reward, discount, value, options.imagination_trace)[:, 0]
 
     def _update_model(self, batch: Batch, latents: Latents, target: Tensor) -> dict[str, Tensor]:
         losses, weights = self.model.losses(batch, latents)
@@ -124,8 +163,8 @@ class Agent:
         norms = self._descend(total, "model", "critics")
         return {f"loss/{name}": loss.detach() for name, loss in reduced.items()} | norms
 
-    def _update_critics(self, batch: Batch, state: Tensor, target: Tensor) -> None:
-        loss = self.actor_critic.critic_loss(state[:, :-1], batch.action, target)
+    def _update_critics(self, state: Tensor, action: Tensor, target: Tensor) -> None:
+        loss = self.actor_critic.critic_loss(state, action, target)
         self._descend(self.model.reduce(loss) * self.config.actor_critic.value_weight, "critics")
 
     def _update_policy(self, state: Tensor) -> dict[str, Tensor]:

@@ -245,8 +245,9 @@ class Loop:
             with self.meter.measure("sampling"):
                 batch = self.replay.sample(training.batch_size, self.streams.numpy("replay"))
                 batch = batch.to(self.agent.device)
+            imagine = progress.updates >= self.config.actor_critic.imagination_after_updates
             with self.meter.measure("update"):
-                self.losses = self.update(batch)
+                self.losses = self.update(batch, imagine=imagine)
             progress.updates += 1
             if progress.updates % self.config.logging.every_updates == 0:
                 with self.meter.measure("logging"):

@@ -110,7 +110,7 @@ def main() -> None:
     generator, rng = torch.Generator().manual_seed(config.seed), np.random.default_rng(config.seed)
     obs, start = torch.from_numpy(probe["obs"]), time.perf_counter()
     for update in range(1, options.updates + 1):
-        agent.update(replay.sample(config.training.batch_size, rng), generator)
+        agent.update(replay.sample(config.training.batch_size, rng), generator, imagine=False)
         if update % options.every == 0:
             with torch.no_grad():
                 z = agent.model.key_encoder(obs).numpy()

@@ -102,10 +102,29 @@ class ActorCriticOptions(Options):
     """Weight of the value cross-entropy on rolled-out latents."""
     extra_updates: NonNegative = 2
     """Further critic and policy updates per update, on latents that are already encoded."""
+    imagined_updates: NonNegative = 1
+    """How many of these learn from returns that the model imagines, once it is worth asking."""
+    imagination_after_updates: NonNegative = 5000
+    """Updates of the model before its imagination is."""
+    imagination_horizon: Positive = 5
+    """Decisions imagined for such a return."""
+    imagination_trace: Share = 0.95
+    """Lambda of imagined returns: 0 trusts the critics after one decision, 1 the model to the horizon."""
+    imagination_std: NonNegativeFloat = 0.4
+    """Deviation of the first imagined action from the policy's."""
     target_noise: NonNegativeFloat = 0.2
     """Deviation of the smoothing noise on the policy's action in value targets."""
     action_penalty: NonNegativeFloat = 1e-3
     """Weight of the squared pre-tanh action, which keeps the policy out of saturation."""
+
+    @model_validator(mode="after")
+    def _imagined_are_among_the_further_updates(self) -> ActorCriticOptions:
+        if self.imagined_updates > self.extra_updates:
+            raise ValueError(
+                f"imagined_updates {self.imagined_updates} is more than extra_updates {self.extra_updates}, "
+                "which they are part of"
+            )
+        return self
 
 
 class PlannerOptions(Options):

@@ -68,6 +68,7 @@ def tiny_config() -> Callable[..., Config]:
             "horizon": 3,
             "bins": 21,
         },
+        "actor_critic": {"imagination_after_updates": 3},
         "planner": {"horizon": 2, "samples": 8, "iterations": 2},
         "replay": {"capacity": 1000},
         "training": {"batch_size": 8},

@@ -91,6 +91,49 @@ def test_terminal_state_has_no_value_and_the_last_before_a_time_limit_has(
     torch.testing.assert_close(found[:, 0], expected)
 
 
+@pytest.mark.parametrize("trace", [0.0, 0.9])
+def test_imagined_returns_equal_loops(
+    env_spec: EnvSpec, tiny_config: Callable[..., Config], trace: float
+) -> None:
+    """For the first actions drawn: averaged rewards and chances to go on, the lower critic."""
+    torch.manual_seed(0)
+    options = {"imagination_horizon": H, "imagination_trace": trace, "discount": 0.9}
+    agent = Agent(env_spec, tiny_config(actor_critic=options), torch.device("cpu"))
+    actor_critic = agent.actor_critic
+    for parameter in (*agent.model.parameters(), *actor_critic.parameters()):
+        # far from the start, where heads are zero and averages equal; in place, without gradient
+        parameter.data.add_(0.3 * torch.randn_like(parameter))
+        parameter.requires_grad_(False)
+    state = states(ROWS)
+    actions, found = agent.imagined_returns(state, torch.Generator().manual_seed(0))
+    for start, first, estimate in zip(state, actions, found.tolist(), strict=True):
+        at, action, reward, discount, value = start[None], first[None], [], [], []
+        for _ in range(H):
+            at, earned, going_on = agent.model.imagine(at, action)
+            action = actor_critic.policy(at).tanh()
+            q = actor_critic.two_hot.decode(actor_critic.target_critics(torch.cat((at, action), dim=-1)))
+            reward.append(float(earned))
+            discount.append(0.9 * float(going_on))
+            value.append(float(q.min()))
+        expected = lambda_return(np.array(reward), np.array(discount), np.array(value), 0, trace)
+        assert estimate == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("std", [0.0, 0.3])
+def test_imagined_actions_lie_around_the_policy(
+    env_spec: EnvSpec, tiny_config: Callable[..., Config], std: float
+) -> None:
+    torch.manual_seed(0)
+    agent = Agent(env_spec, tiny_config(actor_critic={"imagination_std": std}), torch.device("cpu"))
+    state = states(4000)
+    action, returns = agent.imagined_returns(state, torch.Generator().manual_seed(0))
+    assert not (action.requires_grad or returns.requires_grad), "targets teach the critics alone"
+    away = action - agent.actor_critic.policy(state).tanh().detach()
+    assert action.abs().max() <= 1
+    assert float(away.mean()) == pytest.approx(0, abs=0.02)
+    assert float(away.square().mean().sqrt()) == pytest.approx(std, rel=0.05)
+
+
 def test_target_value_is_the_least_of_two_target_critics(
     make_actor_critic: Callable[..., ActorCritic],
 ) -> None:

@@ -113,8 +113,14 @@ def test_weights_of_losses_are_obeyed(make_agent: MakeAgent, batches: list[Batch
     assert metrics[0]["loss/reward"] > 0
 
 
-def test_extra_updates_are_those_of_critics_and_policy(make_agent: MakeAgent, batches: list[Batch]) -> None:
-    agent, more = (make_agent(actor_critic={"extra_updates": extra}) for extra in (0, 2))
+@pytest.mark.parametrize("imagined", [0, 1, 2])
+def test_extra_updates_are_those_of_critics_and_policy(
+    make_agent: MakeAgent, batches: list[Batch], imagined: int
+) -> None:
+    agent, more = (
+        make_agent(actor_critic={"extra_updates": extra, "imagined_updates": min(extra, imagined)})
+        for extra in (0, 2)
+    )
     train(agent, batches[:1])
     train(more, batches[:1])
     torch.testing.assert_close(agent.model.state_dict(), more.model.state_dict(), rtol=0, atol=0)
@@ -126,6 +132,25 @@ def test_extra_updates_are_those_of_critics_and_policy(make_agent: MakeAgent, ba
         for each in (agent, more)
     ]
     assert steps == [[1, 1, 1], [1, 3, 3]]
+
+
+def test_imagined_updates_replace_recorded_ones_when_asked_for(
+    make_agent: MakeAgent, batches: list[Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets: list[tuple[int, ...]] = []
+    agent = make_agent(actor_critic={"extra_updates": 3, "imagined_updates": 1})
+    original = agent.actor_critic.critic_loss
+
+    def recorded(state: Tensor, action: Tensor, target: Tensor) -> Tensor:
+        targets.append(tuple(target.shape))
+        return original(state, action, target)
+
+    monkeypatch.setattr(agent.actor_critic, "critic_loss", recorded)
+    window = tuple(batches[0].reward.shape)
+    for imagine, last in ((False, window), (True, (window[0] * (window[1] + 1),))):
+        targets.clear()
+        agent.update(batches[0], torch.Generator().manual_seed(0), imagine=imagine)
+        assert targets == [window, window, window, last]
 
 
 def test_diagnosing_changes_nothing(make_agent: MakeAgent, batches: list[Batch]) -> None:

@@ -31,7 +31,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 # nothing is drawn, so that both devices compute the same numbers
 QUIET: dict[str, Any] = {
     "world_model": {"encoder": {"channels": 4, "shift_padding": 0}},
-    "actor_critic": {"target_noise": 0.0},
+    "actor_critic": {"target_noise": 0.0, "imagination_std": 0.0},
 }
 
 MakeAgent = Callable[..., Agent]

@@ -42,7 +42,8 @@ def make_agent(env_spec: EnvSpec, tiny_config: Callable[..., Config]) -> MakeAge
     def make(objective: ObjectiveName = "contrastive", **world_model: object) -> Agent:
         torch.manual_seed(0)
         config = tiny_config(
-            world_model={"objective": objective, **world_model}, actor_critic={"extra_updates": 0}
+            world_model={"objective": objective, **world_model},
+            actor_critic={"extra_updates": 0, "imagined_updates": 0},
         )
         agent = Agent(env_spec, config, torch.device("cpu"))
         with torch.no_grad():  # outputs that start at zero hide what lies before them
