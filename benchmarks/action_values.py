@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from agent.agent import Agent, Controller
-from agent.checkpoint import numbered
+from agent.checkpoint import CheckpointError, numbered
 from agent.loading import load_agent
 from agent.seeding import Streams
 from envs.rendering import select_backend
@@ -140,11 +140,17 @@ def main() -> None:
     from envs import make_env
 
     where = numbered(options.run / "checkpoints", options.frames) if options.frames else options.run
-    agent = load_agent(where).agent
+    try:
+        agent = load_agent(where).agent
+    except CheckpointError as error:
+        parser.error(str(error))
     if agent.env_spec.action_dim != 1:
         parser.error(f"{agent.config.task} has {agent.env_spec.action_dim} actuators, not one")
     config = agent.config
-    env, other = (make_env(config.task, seed=0, size=config.size, look=config.look) for _ in range(2))
+    env, other = (
+        make_env(config.task, seed=0, size=config.size, look=config.look, action_repeat=config.action_repeat)
+        for _ in range(2)
+    )
     rows = []
     with options.out.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -155,7 +161,7 @@ def main() -> None:
             other.reset(seed=seed)
             controller = Controller(agent, 1, torch.Generator().manual_seed(seed))
             last_action = np.zeros(1, np.float32)
-            for decision in range(options.decisions):
+            for decision in range(min(options.decisions, agent.env_spec.episode_steps)):
                 moment = Moment(info["physics"], obs, last_action)
                 last_action = controller.act({0: obs})[0]
                 numbers = row_of(agent, other, moment, last_action)

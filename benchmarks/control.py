@@ -52,6 +52,10 @@ def main() -> None:
     options = parser.parse_args()
     select_backend()
     seeds = [Streams(0).episode_seed("eval", index) for index in range(options.episodes)]
+    for run in options.runs:  # before results that exist are written over
+        for frames in options.frames:
+            if not (path := numbered(run / "checkpoints", frames)).exists():
+                parser.error(f"there is no {path}: train with --logging.keep-every-frames 10000")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with options.out.open("w", newline="") as file:
         writer = csv.writer(file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -43,3 +44,25 @@ def test_gpu_script_is_made_of_valid_command_lines(scripts: None) -> None:
     for flags in gpu.BENCHES.values():
         parse_config("bench", flags.split())
     assert not parse_config("bench", gpu.BENCHES["bench-gpu-eager"].split()).training.cuda_graph
+
+
+@pytest.mark.gl
+def test_true_values_go_on_from_any_moment_of_an_episode(scripts: None) -> None:
+    """Set back again and again, the simulator answers as it did in the episode itself."""
+    from action_values import Moment, go_on
+
+    from envs import make_env
+
+    env, other = (make_env("dmc/cartpole-swingup", seed=0) for _ in range(2))
+    obs, info = env.reset(seed=3)
+    other.reset(seed=9)
+    moment = Moment(info["physics"], obs, np.zeros(1, np.float32))
+    for value in (1.0, -0.5, 0.2, 1.0):
+        action = np.array([value], np.float32)
+        go_on(other, moment, -action)
+        found, reward = go_on(other, moment, action)
+        obs, expected, *_, info = env.step(action)
+        assert reward == pytest.approx(expected, abs=1e-9)
+        np.testing.assert_array_equal(found.obs, obs)
+        np.testing.assert_allclose(found.physics, info["physics"], atol=1e-12)
+        moment = found

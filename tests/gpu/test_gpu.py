@@ -53,8 +53,11 @@ def batches(env_spec: EnvSpec, make_batch: Callable[..., Batch]) -> list[Batch]:
 
 def train(agent: Agent, batches: list[Batch]) -> list[dict[str, float]]:
     generator = torch.Generator(agent.device).manual_seed(0)
-    results = [agent.update(batch.to(agent.device), generator) for batch in batches]
-    return [{name: value.item() for name, value in metrics.items()} for metrics in results]
+    return [scalars(agent.update(batch.to(agent.device), generator)) for batch in batches]
+
+
+def scalars(metrics: dict[str, Tensor]) -> dict[str, float]:
+    return {name: value.item() for name, value in metrics.items()}
 
 
 def assert_close(
@@ -79,11 +82,17 @@ def test_bfloat16_stays_close_to_float32(make_agent: MakeAgent, batches: list[Ba
 def test_captured_updates_equal_eager_ones(
     precision: str, make_agent: MakeAgent, batches: list[Batch]
 ) -> None:
-    expected = train(make_agent(CUDA, training={"precision": precision}), batches)
+    """Also where imagination begins on the way, which is a second graph."""
+    drawn = [(batch.to(CUDA), imagine) for imagine in (False, True) for batch in batches]
+    eager = make_agent(CUDA, training={"precision": precision})
+    generator = torch.Generator(CUDA).manual_seed(0)
     agent = make_agent(CUDA, training={"precision": precision, "cuda_graph": True})
     assert agent.uses_cuda_graph
     update = GraphedUpdate(agent, torch.Generator(CUDA).manual_seed(0))
-    found = [{name: value.item() for name, value in update(batch.to(CUDA)).items()} for batch in batches]
+    expected, found = [], []
+    for batch, imagine in drawn:
+        expected.append(scalars(eager.update(batch, generator, imagine=imagine)))
+        found.append(scalars(update(batch, imagine=imagine)))
     assert_close(found, expected, rel=1e-3 if precision == "float32" else 0.05, abs=1e-3)
 
 
