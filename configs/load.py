@@ -119,7 +119,7 @@ def describe(error: ValidationError) -> str:
 def _describe_one(problem: Any, model: type[BaseModel], prefix: str) -> str:
     """One line for one entry of `ValidationError.errors()`, found in an option group named `prefix`."""
     location = [str(part) for part in problem["loc"]]
-    option = prefix + ".".join(location)
+    option = (prefix + ".".join(location)).removesuffix(".")  # no location: the group as a whole
     if problem["type"] == "extra_forbidden":
         return f"unknown option {option}{_near(location[-1], _options_beside(location, model))}"
     message = problem["msg"].removeprefix("Value error, ")

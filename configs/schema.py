@@ -103,9 +103,9 @@ class ActorCriticOptions(Options):
     extra_updates: NonNegative = 2
     """Further critic and policy updates per update, on latents that are already encoded."""
     imagined_updates: NonNegative = 1
-    """How many of these learn from returns that the model imagines, once it is worth asking."""
+    """How many of the further updates learn from returns that the model imagines."""
     imagination_after_updates: NonNegative = 5000
-    """Updates of the model before its imagination is."""
+    """Updates before the first imagined ones: a model that has seen little misleads the critics."""
     imagination_horizon: Positive = 5
     """Decisions imagined for such a return."""
     imagination_trace: Share = 0.95
@@ -122,7 +122,7 @@ class ActorCriticOptions(Options):
         if self.imagined_updates > self.extra_updates:
             raise ValueError(
                 f"imagined_updates {self.imagined_updates} is more than extra_updates {self.extra_updates}, "
-                "which they are part of"
+                "of which they are a part: lower the one or raise the other"
             )
         return self
 

@@ -87,6 +87,10 @@ def test_unknown_command_offers_near_names(capsys: pytest.CaptureFixture[str]) -
             "train --preset=cpu --world-model.horizon 0",
             "world_model.horizon: input should be greater than 0, not 0",
         ),
+        (
+            "train --preset debug --actor-critic.imagined-updates 3",
+            "error: actor_critic: imagined_updates 3 is more than extra_updates 2",
+        ),
         ("train --preset debug --planner.min-std 0.9", "planner.min_std 0.9 exceeds planner.max_std 0.4"),
         ("train --preset cpu --task dmc/walker-wlak", "dmc/walker-walk"),
         ("evaluate somewhere --episodes 0", "episodes: input should be greater than 0, not 0"),

@@ -65,6 +65,10 @@ def test_empty_preset_is_the_schema(tmp_path: Path) -> None:
         ("sed: 3", "unknown option sed; perhaps you meant seed"),
         ("seed: -1", "seed: input should be greater than or equal to 0, not -1"),
         ("world_model: {latent_dim: 12}", "world_model: latent_dim 12 is not a multiple of simnorm_group 8"),
+        (
+            "actor_critic: {imagined_updates: 3}",
+            "actor_critic: imagined_updates 3 is more than extra_updates 2",
+        ),
         ("planner: {min_std: 0.9}", "planner.min_std 0.9 exceeds planner.max_std 0.4"),
         ("look: pretty", "look: input should be 'fast' or 'original', not 'pretty'"),
         ("{seed: -1, frames: 0}", "not -1; frames: "),
