@@ -59,7 +59,7 @@ class Agent:
 
     def encode(self, obs: Tensor, last_action: Tensor) -> Tensor:
         """States by the momentum key encoder, uint8 (E, 3 * S, H, W), float32 (E, A) -> (E, Z + A)."""
-        return torch.cat((self.model.key_encoder(obs).float(), last_action), dim=-1)
+        return torch.cat((self.model.key_encoder(obs), last_action), dim=-1)
 
     def step(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
         """Next state, reward and probability of going on."""
@@ -75,14 +75,6 @@ class Agent:
 
     # Learning.
 
-    def autocast(self) -> torch.autocast:
-        """Forward passes in the configured precision.
-
-        Casts of the parameters are not kept: an update steps optimisers and goes on with what they changed.
-        """
-        enabled = self.config.training.precision == "bfloat16"
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=False)
-
     def update(self, batch: Batch, generator: torch.Generator, *, imagine: bool = True) -> dict[str, Tensor]:
         """One gradient step of everything that learns.
 
@@ -95,20 +87,19 @@ class Agent:
             Losses and diagnostics as detached 0-d tensors.
         """
         options = self.config.actor_critic
-        with self.autocast():
-            latents = self.model.encode(batch, generator)
-            target = self.value_target(batch, latents, generator)
-            metrics = self._update_model(batch, latents, target)
-            state = torch.cat((latents.state.detach(), latents.state_key), dim=0)
-            metrics |= self._update_policy(state)
-            imagined = options.imagined_updates if imagine else 0
-            for _ in range(options.extra_updates - imagined):
-                self._update_critics(latents.state_key[:, :-1], batch.action, target)
-                self._update_policy(latents.state_key)
-            seen = latents.state_key.flatten(0, 1)
-            for _ in range(imagined):
-                self._update_critics(seen, *self.imagined_returns(seen, generator))
-                self._update_policy(seen)
+        latents = self.model.encode(batch, generator)
+        target = self.value_target(batch, latents, generator)
+        metrics = self._update_model(batch, latents, target)
+        state = torch.cat((latents.state.detach(), latents.state_key), dim=0)
+        metrics |= self._update_policy(state)
+        imagined = options.imagined_updates if imagine else 0
+        for _ in range(options.extra_updates - imagined):
+            self._update_critics(latents.state_key[:, :-1], batch.action, target)
+            self._update_policy(latents.state_key)
+        seen = latents.state_key.flatten(0, 1)
+        for _ in range(imagined):
+            self._update_critics(seen, *self.imagined_returns(seen, generator))
+            self._update_policy(seen)
         self.model.after_step()
         self.actor_critic.after_step()
         return metrics
@@ -293,11 +284,9 @@ class Controller:
             Environment index -> float32 (A,) in [-1, 1].
         """
         rows = list(obs)
-        with self.agent.autocast():
-            z = self._encode(obs)
-            self.plan = self.planner.plan(
-                self.agent, z, self.mean[rows], noise_std=noise_std, generator=self.generator
-            )
+        self.plan = self.planner.plan(
+            self.agent, self._encode(obs), self.mean[rows], noise_std=noise_std, generator=self.generator
+        )
         self._count += len(rows)
         self._gap += self.plan.mean[:, 0].abs().mean(dim=1).sum()
         self._preferred += (self.plan.advantage > 0).sum()
@@ -309,8 +298,7 @@ class Controller:
     @torch.no_grad()
     def values(self, obs: dict[int, np.ndarray]) -> dict[int, float]:
         """Value that the critics give to observations, environment index -> float."""
-        with self.agent.autocast():
-            return dict(zip(obs, self.agent.value(self._encode(obs)).tolist(), strict=True))
+        return dict(zip(obs, self.agent.value(self._encode(obs)).tolist(), strict=True))
 
     def _encode(self, obs: dict[int, np.ndarray]) -> Tensor:
         pixels = torch.from_numpy(np.stack(list(obs.values()))).to(self.agent.device)

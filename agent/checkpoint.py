@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-FORMAT = 2
+FORMAT = 3
 _KIND = "nearfar-checkpoint"
 _NUMBERED = re.compile(r"checkpoint-(\d{9,})\.safetensors")
 

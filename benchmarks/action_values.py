@@ -148,7 +148,14 @@ def main() -> None:
         parser.error(f"{agent.config.task} has {agent.env_spec.action_dim} actuators, not one")
     config = agent.config
     env, other = (
-        make_env(config.task, seed=0, size=config.size, look=config.look, action_repeat=config.action_repeat)
+        make_env(
+            config.task,
+            seed=0,
+            size=config.size,
+            look=config.look,
+            stack=config.stack,
+            action_repeat=config.action_repeat,
+        )
         for _ in range(2)
     )
     rows = []

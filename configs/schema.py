@@ -32,6 +32,8 @@ class EncoderOptions(Options):
 
     channels: Positive = 24
     """Channels of each of the four 3x3 convolutions (strides 2, 2, 1, 1)."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the convolutions (autocast); dynamics and heads always compute in float32."""
     shift_padding: NonNegative = 3
     """Largest random shift of the augmentation, in pixels."""
 
@@ -180,8 +182,6 @@ class TrainingOptions(Options):
     """Deviation of the noise that remains."""
     exploration_frames: NonNegative = 20_000
     """Frames over which the noise falls from the one to the other."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the forward passes (autocast)."""
     cuda_graph: bool = False
     """Capture the update as one CUDA graph (on a CPU there is nothing to capture, and it has no effect)."""
     threads: NonNegative = 0
@@ -235,6 +235,8 @@ class Config(Options):
     """Rendering: fast (no shadows, reflections or multisampling; about 30x faster on a CPU) or original."""
     size: Annotated[int, Field(ge=32, le=256)] = 64
     """Height and width of the frames in pixels."""
+    stack: Annotated[int, Field(ge=1, le=16)] = 3
+    """Frames in an observation."""
     action_repeat: Positive | None = None
     """Frames each action is held for; unset: the task's customary value."""
     envs: Positive = 1

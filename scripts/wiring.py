@@ -58,6 +58,7 @@ def make_task_pool(config: Config, count: int, *, in_process: bool | None = None
         count=count,
         seed=config.seed,
         size=config.size,
+        stack=config.stack,
         look=config.look,
         action_repeat=config.action_repeat,
         in_process=in_process,

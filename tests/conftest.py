@@ -76,13 +76,13 @@ def tiny_config() -> Callable[..., Config]:
         "size": 32,
     }
 
-    def make(**options: Any) -> Config:
+    def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         groups = {
-            name: tiny.get(name, {}) | value for name, value in options.items() if isinstance(value, dict)
+            name: merged(base.get(name, {}), value) for name, value in over.items() if isinstance(value, dict)
         }
-        return Config.model_validate(tiny | options | groups)
+        return base | over | groups
 
-    return make
+    return lambda **options: Config.model_validate(merged(tiny, options))
 
 
 @pytest.fixture

@@ -36,16 +36,16 @@ class PixelEncoder(nn.Module):
         self.first, self.others = layers[0], nn.ModuleList(layers[1:])
         with torch.no_grad():
             features = self._convolve(torch.zeros(1, *obs_shape, dtype=torch.uint8)).numel()
-        self.output = nn.Sequential(
-            nn.Linear(features, options.latent_dim),
-            nn.LayerNorm(options.latent_dim),
-            SimNorm(options.simnorm_group),
-        )
+        self.linear = nn.Linear(features, options.latent_dim)
+        self.norm = nn.Sequential(nn.LayerNorm(options.latent_dim), SimNorm(options.simnorm_group))
+        self.reduced = options.encoder.precision == "bfloat16"
 
     def _convolve(self, obs: Tensor) -> Tensor:
         """uint8 (B, C, H, W) -> (B, features)."""
         weight, bias = self.first.parameters()
-        x = obs.to(weight.dtype, memory_format=torch.channels_last)
+        # bfloat16 holds every integer up to 256
+        dtype = torch.bfloat16 if torch.is_autocast_enabled(obs.device.type) else weight.dtype
+        x = obs.to(dtype, memory_format=torch.channels_last)
         offset = bias - 0.5 * weight.sum(dim=(1, 2, 3))
         x = F.conv2d(x, weight / 255.0, offset, stride=STRIDES[0]).relu_()
         for layer in self.others:
@@ -62,4 +62,6 @@ class PixelEncoder(nn.Module):
             Latents, (B, Z); each SimNorm group sums to one.
         """
         chunks = obs.split(CPU_CHUNK) if obs.device.type == "cpu" else (obs,)
-        return self.output(torch.cat([self._convolve(chunk) for chunk in chunks]))
+        with torch.autocast(obs.device.type, torch.bfloat16, enabled=self.reduced, cache_enabled=False):
+            x = self.linear(torch.cat([self._convolve(chunk) for chunk in chunks]))
+        return self.norm(x.to(self.linear.weight.dtype))

@@ -181,21 +181,9 @@ def test_gradients_are_clipped(make_agent: MakeAgent, batches: list[Batch]) -> N
 
 def test_bfloat16_stays_close_to_float32(make_agent: MakeAgent, batches: list[Batch]) -> None:
     exact = train(make_agent(), batches)
-    agent = make_agent(training={"precision": "bfloat16"})
+    agent = make_agent(world_model={"encoder": {"precision": "bfloat16"}})
     reduced = train(agent, batches)
     for name, value in exact[0].items():
         assert reduced[0][name].item() == pytest.approx(value.item(), rel=0.05, abs=0.02), name
     dtypes = {tensor.dtype for tensor in agent.model.state_dict().values()}
     assert dtypes == {torch.float32}
-
-
-def test_reduced_precision_sees_optimiser_steps(make_agent: MakeAgent) -> None:
-    """Autocast would keep reduced copies of parameters, stale once an optimiser has stepped."""
-    agent = make_agent(training={"precision": "bfloat16"})
-    x = torch.ones(4, 20)
-    with agent.autocast():
-        before = agent.actor_critic.critics(x)
-        with torch.no_grad():
-            for parameter in agent.actor_critic.critics.parameters():
-                parameter.add_(1.0)
-        assert not torch.equal(agent.actor_critic.critics(x), before)

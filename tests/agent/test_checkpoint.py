@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 
 from agent import checkpoint
-from agent.checkpoint import CheckpointError, frames_of, latest, load, numbered, retain, save
+from agent.checkpoint import FORMAT, CheckpointError, frames_of, latest, load, numbered, retain, save
 
 ROOT = Path(__file__).parents[2]
 TORCH_DTYPES = (
@@ -246,7 +246,7 @@ def test_other_files_are_told_apart(tmp_path: Path) -> None:
         load(path)
     path.write_bytes(with_metadata(format="1"))
     with pytest.raises(
-        CheckpointError, match="has format 1, this version reads 2: use the version of nearfar that"
+        CheckpointError, match=f"has format 1, this version reads {FORMAT}: use the version of nearfar that"
     ):
         load(path)
 

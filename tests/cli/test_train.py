@@ -18,6 +18,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from agent import load_agent
 from configs.load import load_config
 from scripts import cli
 from scripts.launch import ALLOCATOR
@@ -227,10 +228,11 @@ def test_gpu_preset_trains_on_a_cpu(tmp_path: Path) -> None:
     )
     tiny = ("--world-model.latent-dim", "32", "--evaluation.episodes", "1", "--training.random-frames", "800")
     run = tmp_path / "run"
-    options = ("--preset", "gpu", "--device", "cpu", "--frames", "1000", "--out", str(run))
+    options = ("--preset", "gpu", "--device", "cpu", "--frames", "1000", "--stack", "4", "--out", str(run))
     assert cli.main(["train", "--task", "cartpole_swingup", *options, *small, *tiny, *ONE_THREAD]) == 0
     config = load_config(run / "config.yaml")
-    assert (config.training.precision, config.replay.on_device) == ("bfloat16", True)
+    assert (config.world_model.encoder.precision, config.replay.on_device) == ("bfloat16", True)
+    assert load_agent(run).agent.env_spec.obs_shape == (12, 64, 64)
     assert [row["frames"] for row in evaluations(run)] == ["1000"]
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
     assert (manifest["action_repeat"], manifest["discount"]) == (8, 0.96)

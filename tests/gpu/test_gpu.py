@@ -27,21 +27,18 @@ from world_model.batch import Batch
 pytestmark = pytest.mark.gpu
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
-
 # nothing is drawn, so that both devices compute the same numbers
-QUIET: dict[str, Any] = {
-    "world_model": {"encoder": {"channels": 4, "shift_padding": 0}},
-    "actor_critic": {"target_noise": 0.0, "imagination_std": 0.0},
-}
+QUIET = {"target_noise": 0.0, "imagination_std": 0.0}
 
 MakeAgent = Callable[..., Agent]
 
 
 @pytest.fixture
 def make_agent(env_spec: EnvSpec, tiny_config: Callable[..., Config]) -> MakeAgent:
-    def make(device: torch.device, **options: Any) -> Agent:
+    def make(device: torch.device, *, precision: str = "float32", **options: Any) -> Agent:
+        model = {"encoder": {"shift_padding": 0, "precision": precision}}
         torch.manual_seed(0)
-        return Agent(env_spec, tiny_config(**QUIET, **options), device)
+        return Agent(env_spec, tiny_config(world_model=model, actor_critic=QUIET, **options), device)
 
     return make
 
@@ -74,7 +71,7 @@ def test_updates_equal_those_of_a_cpu(make_agent: MakeAgent, batches: list[Batch
 
 def test_bfloat16_stays_close_to_float32(make_agent: MakeAgent, batches: list[Batch]) -> None:
     expected = train(make_agent(CPU), batches[:3])
-    found = train(make_agent(CUDA, training={"precision": "bfloat16"}), batches[:3])
+    found = train(make_agent(CUDA, precision="bfloat16"), batches[:3])
     assert_close(found, expected, rel=0.05, abs=0.02)
 
 
@@ -84,9 +81,9 @@ def test_captured_updates_equal_eager_ones(
 ) -> None:
     """Also where imagination begins on the way, which is a second graph."""
     drawn = [(batch.to(CUDA), imagine) for imagine in (False, True) for batch in batches]
-    eager = make_agent(CUDA, training={"precision": precision})
+    eager = make_agent(CUDA, precision=precision)
     generator = torch.Generator(CUDA).manual_seed(0)
-    agent = make_agent(CUDA, training={"precision": precision, "cuda_graph": True})
+    agent = make_agent(CUDA, precision=precision, training={"cuda_graph": True})
     assert agent.uses_cuda_graph
     update = GraphedUpdate(agent, torch.Generator(CUDA).manual_seed(0))
     expected, found = [], []
@@ -176,11 +173,11 @@ def test_training_runs_and_goes_on(
     def run(frames: int) -> Loop:
         config = tiny_config(
             frames=frames,
+            world_model={"encoder": {"precision": "bfloat16"}},
             replay={"on_device": on_device},
             training={
                 "random_frames": 20,
                 "first_updates": 3,
-                "precision": "bfloat16",
                 "cuda_graph": cuda_graph,
             },
             evaluation={"episodes": 1, "videos": False},

@@ -51,6 +51,18 @@ def test_chunks_do_not_show(encoder: PixelEncoder) -> None:
     torch.testing.assert_close(encoder(obs), one_by_one)
 
 
+def test_reduced_precision_is_used_and_close(tiny_config: Callable[..., Config]) -> None:
+    found = []
+    for precision in ("float32", "bfloat16"):
+        torch.manual_seed(0)
+        options = tiny_config(world_model={"encoder": {"precision": precision}}).world_model
+        found.append(PixelEncoder((9, 32, 32), options)(images(3)))
+    exact, reduced = found
+    assert reduced.dtype == torch.float32
+    assert not torch.equal(exact, reduced)
+    torch.testing.assert_close(reduced, exact, rtol=0.05, atol=0.01)
+
+
 def test_simnorm_normalises_groups_of_neighbours() -> None:
     x = torch.randn(2, 3, 12, generator=torch.Generator().manual_seed(0))
     z = SimNorm(4)(x)
