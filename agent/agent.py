@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from agent.actor_critic import ActorCritic, discount_of, lambda_returns
+from agent.averaging import SteadyAverage
 from agent.planner import PLANNERS, Plan
 from configs.schema import Config
 from envs.spec import EnvSpec
@@ -35,6 +36,13 @@ class Agent:
         self.actor_critic = ActorCritic(env_spec.action_dim, config.actor_critic, config.world_model).to(
             device
         )
+        acting = {
+            "encoder": self.model.key_encoder,
+            "model": self.model.averaged,
+            "critics": self.actor_critic.target_critics,
+            "policy": self.actor_critic.averaged_policy,
+        }
+        self.steady = SteadyAverage(acting, config.evaluation.average_tau).to(device)
         training = config.training
         encoder = list(self.model.encoder.parameters())
         others = [p for p in self.model.parameters() if p.requires_grad and all(p is not q for q in encoder)]
@@ -206,10 +214,11 @@ class Agent:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Networks, their averages, and optimisers."""
+        """Networks, their averages of both kinds, and optimisers."""
         return {
             "model": self.model.state_dict(),
             "actor_critic": self.actor_critic.state_dict(),
+            "steady": self.steady.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
         }
 
@@ -217,6 +226,7 @@ class Agent:
         """Restore what `state_dict` returned; optimisers may be left out for acting only."""
         self.model.load_state_dict(state["model"])
         self.actor_critic.load_state_dict(state["actor_critic"])
+        self.steady.load_state_dict(state["steady"])
         if optimizers:
             for name, optimizer in self.optimizers.items():
                 optimizer.load_state_dict(state["optimizers"][name])

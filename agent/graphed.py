@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -89,11 +90,17 @@ class Update(Protocol):
 
 
 def make_update(agent: Agent, generator: torch.Generator) -> Update:
-    """The agent's update with its random stream, captured as a CUDA graph where the agent is made for it."""
+    """The agent's update with its random stream, captured as a CUDA graph where the agent is made for it.
+
+    The averages that are evaluated follow.
+    """
+    step: Update = partial(agent.update, generator=generator)
     if agent.uses_cuda_graph:
-        return GraphedUpdate(agent, generator)
+        step = GraphedUpdate(agent, generator)
 
     def update(batch: Batch, *, imagine: bool = True) -> dict[str, Tensor]:
-        return agent.update(batch, generator, imagine=imagine)
+        metrics = step(batch, imagine=imagine)
+        agent.steady.follow()
+        return metrics
 
     return update

@@ -51,7 +51,7 @@ class LoadedAgent:
 
 
 def load_agent(run: str | Path, *, device: str | torch.device = "cpu") -> LoadedAgent:
-    """Load a trained agent.
+    """Load a trained agent, as evaluation saw it: by its steady averages.
 
     Args:
         run: run directory (its newest checkpoint is taken), or a checkpoint file inside one.
@@ -70,4 +70,5 @@ def load_agent(run: str | Path, *, device: str | torch.device = "cpu") -> Loaded
     with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced
         agent = Agent(EnvSpec(**state["env_spec"]), config, torch.device(device))
     agent.load_state_dict(state["agent"], optimizers=False)
+    agent.steady.swap()
     return LoadedAgent(agent, state["progress"]["frames"])

@@ -289,7 +289,8 @@ class Loop:
         self._account_time()
         options, progress = self.config.evaluation, self.progress
         seeds = [self.streams.episode_seed("eval", i) for i in range(options.episodes)]
-        results = evaluate(self.agent, self.eval_pool, seeds, images=options.videos, stop=stop)
+        with self.agent.steady.acting():
+            results = evaluate(self.agent, self.eval_pool, seeds, images=options.videos, stop=stop)
         if stop.requested:
             return
         self.reporter.evaluation(results, self.agent.discount)

@@ -197,6 +197,8 @@ class EvaluationOptions(Options):
     """Frames between evaluations."""
     episodes: Positive = 10
     """Episodes of each evaluation."""
+    average_tau: Rate = 0.001
+    """Smallest step, per update, of the slow average of the agent that is evaluated; 1: no average."""
     videos: bool = True
     """Record the first evaluation episode as a GIF."""
 
