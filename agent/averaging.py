@@ -16,7 +16,7 @@ class SteadyAverage(nn.Module):
     """Averages of the acting networks over a share of all updates so far, at most over 1 / tau of them.
 
     The networks that collect experience follow learning closely, and every few hundred updates they make
-    other mistakes. Averaged together over a longer time they make fewer (`benchmarks/notes.md`, item 37).
+    other mistakes. Averaged together over a longer time they do better (`benchmarks/notes.md`, item 37).
     Learning does not see these averages.
 
     Source: an averaging window in proportion to training, Karras et al. (arXiv:2312.02696, section 3.1).

@@ -33,7 +33,7 @@ class EncoderOptions(Options):
     channels: Positive = 24
     """Channels of each of the four 3x3 convolutions (strides 2, 2, 1, 1)."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the convolutions (autocast); dynamics and heads always compute in float32."""
+    """Arithmetic of the encoder (autocast), its normalisation aside; dynamics and heads stay in float32."""
     shift_padding: NonNegative = 3
     """Largest random shift of the augmentation, in pixels."""
 
