@@ -35,21 +35,31 @@ def load_preset(name: str) -> Config:
     """The defaults of the schema with a preset's differences applied.
 
     Args:
-        name: a shipped preset (`cpu`), or the path of a YAML file of the same form (`mine.yaml`).
+        name: a shipped preset (`cpu`), the path of a YAML file of the same form (`mine.yaml`), or several of
+            these joined by `+` (`gpu+byol`), of which later ones have the last word.
 
     Returns:
-        The configuration; its `preset` is the name, or the file's name without its suffix.
+        The configuration; its `preset` is the name, with files by their names without suffix.
 
     Raises:
         ConfigError: there is no such preset, or it is not valid.
     """
+    paths = [_preset_path(part) for part in ([name] if Path(name).is_file() else name.split("+"))]
+    values: dict[str, Any] = {}
+    for path in paths:
+        values = _merged(values, _read_values(path))
+    values["preset"] = "+".join(path.stem for path in paths)
+    return _validated(values, " and ".join(map(str, paths)))
+
+
+def _preset_path(name: str) -> Path:
     path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        path = PRESET_DIRECTORY / f"{name}.yaml"
-        if name not in preset_names():
-            near = _near(name, preset_names()) or f"; there are {', '.join(preset_names())}"
-            raise ConfigError(f"unknown preset {name!r}{near}, or give the path of a .yaml file")
-    return _read(path, preset=path.stem)
+    if path.suffix in (".yaml", ".yml"):
+        return path
+    if name not in preset_names():
+        near = _near(name, preset_names()) or f"; there are {', '.join(preset_names())}"
+        raise ConfigError(f"unknown preset {name!r}{near}, or give the path of a .yaml file")
+    return PRESET_DIRECTORY / f"{name}.yaml"
 
 
 def load_config(path: Path) -> Config:
@@ -58,7 +68,7 @@ def load_config(path: Path) -> Config:
     Raises:
         ConfigError: the file is missing, is not YAML, or holds options that are unknown or out of range.
     """
-    return _read(path)
+    return _validated(_read_values(path), str(path))
 
 
 def dump_yaml(config: Config) -> str:
@@ -144,18 +154,33 @@ def _sections(model: type[BaseModel], prefix: str) -> dict[str, tuple[type[BaseM
     return sections
 
 
-def _read(path: Path, **overrides: str) -> Config:
+def _read_values(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path} holds no options: expected lines like `seed: 3`")
-        return Config.model_validate(values | overrides)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no options: expected lines like `seed: 3`")
+    return values
+
+
+def _validated(values: dict[str, Any], source: str) -> Config:
+    try:
+        return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"in {path}: {describe(error)}") from error
+        raise ConfigError(f"in {source}: {describe(error)}") from error
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Nested option groups, of which `above` has the last word."""
+    groups = {
+        name: _merged(below[name], value)
+        for name, value in above.items()
+        if isinstance(value, dict) and isinstance(below.get(name), dict)
+    }
+    return below | above | groups
 
 
 def _near(name: str, names: list[str]) -> str:

@@ -18,7 +18,21 @@ NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 
-ObjectiveName = Literal["contrastive", "predictive", "augmentation", "temporal", "none"]
+SMALLEST_FRAME = 32  # pixels: the convolutions leave nothing of much smaller ones
+
+ObjectiveName = Literal[
+    "contrastive",
+    "predictive",
+    "augmentation",
+    "temporal",
+    "byol",
+    "barlow",
+    "vicreg",
+    "triplet",
+    "margin",
+    "reconstruction",
+    "none",
+]
 
 
 class Options(BaseModel):
@@ -36,6 +50,8 @@ class EncoderOptions(Options):
     """Arithmetic of the encoder (autocast), its normalisation aside; dynamics and heads stay in float32."""
     shift_padding: NonNegative = 3
     """Largest random shift of the augmentation, in pixels."""
+    crop: NonNegative = 0
+    """Height and width of the centre that the encoder sees, after the shift; 0: the whole frame."""
 
 
 class WorldModelOptions(Options):
@@ -65,12 +81,22 @@ class WorldModelOptions(Options):
     """Similarity of the augmentation term: bilinear q'Wk at temperature 1 as in CURL, or cosine."""
     near_window: NonNegative = 2
     """States of one episode at most this many decisions apart are near: never negatives."""
+    positives: Literal["own", "near"] = "own"
+    """Positives of the contrastive temporal term: the state itself, or every state that is near."""
+    hardness: NonNegativeFloat = 0.0
+    """Weight of a negative of the temporal term is proportional to exp(hardness x logit); 0: all alike."""
+    decoupled: bool = False
+    """Leave the positives out of the temporal term's denominator."""
+    queue: NonNegative = 0
+    """Keys of earlier batches that are negatives of the temporal term, too (MoCo)."""
     augmentation_weight: NonNegativeFloat = 0.1
     """Weight of the augmentation term."""
     temporal_weight: NonNegativeFloat = 1.0
     """Weight of the temporal term."""
     consistency_weight: NonNegativeFloat = 20.0
     """Weight of the consistency term."""
+    reconstruction_weight: NonNegativeFloat = 100.0
+    """Weight of the mean squared error of drawn pixels in [0, 1]."""
     reward_weight: NonNegativeFloat = 0.5
     """Weight of the reward cross-entropy."""
     continuation_weight: NonNegativeFloat = 0.5
@@ -79,6 +105,22 @@ class WorldModelOptions(Options):
     """Bins of the two-hot reward and value distributions."""
     symlog_limit: PositiveFloat = 7.0
     """The bins span [-limit, limit] on the symlog axis."""
+
+    @model_validator(mode="after")
+    def _variations_have_a_temporal_term(self) -> WorldModelOptions:
+        varied = {
+            "positives": self.positives != "own",
+            "hardness": self.hardness > 0,
+            "decoupled": self.decoupled,
+            "queue": self.queue > 0,
+        }
+        chosen = [name for name, is_varied in varied.items() if is_varied]
+        if chosen and self.objective not in ("contrastive", "temporal"):
+            raise ValueError(
+                f"{' and '.join(chosen)} vary the temporal term of the objectives contrastive and temporal, "
+                f"which {self.objective} does not have: leave them out, or choose one of the two"
+            )
+        return self
 
     @model_validator(mode="after")
     def _latent_splits_into_groups(self) -> WorldModelOptions:
@@ -224,7 +266,7 @@ class Config(Options):
     task: str = "dmc/cartpole-swingup"
     """Task, for instance dmc/walker-walk."""
     preset: str = "auto"
-    """Named set of options: cpu, gpu, debug, or auto (gpu where there is one)."""
+    """Named sets of options, joined by +: cpu, gpu, debug, auto (gpu where there is one), byol, ..."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     """One seed for everything: task, resets, actions, networks."""
     frames: Positive = 100_000
@@ -235,7 +277,7 @@ class Config(Options):
     """Run directory; default runs/<task>/<preset>/seed-<seed>. An existing run there is resumed."""
     look: Literal["fast", "original"] = "fast"
     """Rendering: fast (no shadows, reflections or multisampling; about 30x faster on a CPU) or original."""
-    size: Annotated[int, Field(ge=32, le=256)] = 64
+    size: Annotated[int, Field(ge=SMALLEST_FRAME, le=256)] = 64
     """Height and width of the frames in pixels."""
     stack: Annotated[int, Field(ge=1, le=16)] = 3
     """Frames in an observation."""
@@ -267,5 +309,10 @@ class Config(Options):
         if padding > self.size // 4:
             raise ValueError(
                 f"world_model.encoder.shift_padding {padding} exceeds a quarter of size {self.size}"
+            )
+        crop = self.world_model.encoder.crop
+        if crop and not SMALLEST_FRAME <= crop <= self.size:
+            raise ValueError(
+                f"world_model.encoder.crop {crop} lies outside of {SMALLEST_FRAME} to size {self.size}"
             )
         return self

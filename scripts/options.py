@@ -49,11 +49,13 @@ def _resolve_preset(arguments: Sequence[str]) -> Config:
         chosen, rest = flags.parse_known_args(arguments)
     except argparse.ArgumentError:  # a flag without its value: tyro explains it
         return Config()
-    if chosen.preset != "auto":
+    parts = chosen.preset.split("+")
+    if "auto" not in parts:
         return load_preset(chosen.preset)
     if {"-h", "--help"} & set(rest):
         return Config()
-    return load_preset("gpu" if chosen.device != "cpu" and _has_gpu() else "cpu")
+    here = "gpu" if chosen.device != "cpu" and _has_gpu() else "cpu"
+    return load_preset("+".join(here if part == "auto" else part for part in parts))
 
 
 def _has_gpu() -> bool:

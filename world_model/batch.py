@@ -42,6 +42,12 @@ class Batch:
         """S, the frames in an observation."""
         return self.frames.shape[1] - self.horizon
 
+    @property
+    def key_positions(self) -> tuple[Tensor, Tensor]:
+        """Episode and time of obs[t+1..t+H] of all windows, flattened, int64 (B * H,) each."""
+        steps = torch.arange(1, self.horizon + 1, device=self.time.device)
+        return self.episode.repeat_interleave(self.horizon), (self.time[:, None] + steps).flatten()
+
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
         return Batch(**{name: value.to(device) for name, value in vars(self).items()})

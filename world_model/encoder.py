@@ -25,6 +25,7 @@ class PixelEncoder(nn.Module):
         """Draw the weights for observations (C, H, W)."""
         super().__init__()
         in_channels, channels = obs_shape[0], options.encoder.channels
+        self.crop = options.encoder.crop
         layers = [
             nn.Conv2d(in_channels if i == 0 else channels, channels, kernel_size=3, stride=stride)
             for i, stride in enumerate(STRIDES)
@@ -42,6 +43,9 @@ class PixelEncoder(nn.Module):
 
     def _convolve(self, obs: Tensor) -> Tensor:
         """uint8 (B, C, H, W) -> (B, features)."""
+        if self.crop:
+            top, left = ((side - self.crop) // 2 for side in obs.shape[2:])
+            obs = obs[:, :, top : top + self.crop, left : left + self.crop]
         weight, bias = self.first.parameters()
         # bfloat16 holds every integer up to 256
         dtype = torch.bfloat16 if torch.is_autocast_enabled(obs.device.type) else weight.dtype

@@ -45,7 +45,7 @@ class WorldModel(nn.Module):
         if self.continuation is not None:
             heads["continuation"] = self.continuation
         self.averaged = nn.ModuleDict(copy.deepcopy(heads)).requires_grad_(False)
-        self.objective = OBJECTIVES[options.objective](options)
+        self.objective = OBJECTIVES[options.objective](env_spec, options)
         weights = options.rho ** torch.arange(options.horizon)
         self.register_buffer("step_weights", weights / weights.sum(), persistent=False)
 

@@ -36,7 +36,19 @@ def write(path: Path, text: str) -> str:
 
 
 def test_presets_are_those_of_the_design() -> None:
-    assert preset_names() == ["cpu", "debug", "gpu"]
+    machines = ["cpu", "debug", "gpu"]
+    objectives = [
+        "barlow",
+        "byol",
+        "curl",
+        "decoupled",
+        "hard-negatives",
+        "margin",
+        "predictive",
+        "proximity",
+    ]
+    objectives += ["queue", "reconstruction", "triplet", "vicreg"]
+    assert preset_names() == sorted(machines + objectives)
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -51,6 +63,20 @@ def test_preset_from_a_file(tmp_path: Path) -> None:
     config = load_preset(write(tmp_path / "mine.yaml", "{preset: cpu, training: {batch_size: 7}}"))
     assert (config.preset, config.training.batch_size) == ("mine", 7)
     assert config.training.learning_rate == Config().training.learning_rate
+
+
+def test_presets_are_joined(tmp_path: Path) -> None:
+    mine = write(tmp_path / "mine.yaml", "{training: {batch_size: 7}, world_model: {objective: none}}")
+    config = load_preset(f"debug+{mine}+byol")
+    assert config.preset == "debug+mine+byol"
+    assert (config.training.batch_size, config.training.random_frames) == (7, 800)
+    assert (config.world_model.objective, config.world_model.latent_dim) == ("byol", 32), "later ones win"
+    with pytest.raises(ConfigError, match="unknown preset 'byool'; perhaps you meant byol"):
+        load_preset("debug+byool")
+    with pytest.raises(
+        ConfigError, match=r"byol.yaml and .*queue.yaml: world_model: queue vary the temporal"
+    ):
+        load_preset("byol+queue")
 
 
 def test_empty_preset_is_the_schema(tmp_path: Path) -> None:
@@ -88,7 +114,7 @@ def test_mistake_in_a_file_is_one_line(tmp_path: Path, text: str, message: str) 
 def test_unknown_preset_offers_near_names() -> None:
     with pytest.raises(ConfigError, match=r"unknown preset 'gpuu'; perhaps you meant gpu"):
         load_preset("gpuu")
-    with pytest.raises(ConfigError, match=r"there are cpu, debug, gpu"):
+    with pytest.raises(ConfigError, match=r"there are barlow, .*, cpu, .*, gpu"):
         load_preset("zebra")
 
 

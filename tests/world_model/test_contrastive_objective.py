@@ -3,17 +3,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from configs.schema import Config
+from configs.schema import Config, ObjectiveName
 from envs.spec import EnvSpec
 from world_model.batch import Batch, Latents
-from world_model.objectives.contrastive import Contrastive, is_far, is_near
+from world_model.nearness import is_far, is_near
+from world_model.objectives.contrastive import Contrastive
 from world_model.objectives.registry import OBJECTIVES
 
 H, W, TEMPERATURE = 3, 2, 0.2
@@ -35,13 +36,14 @@ def latents() -> Latents:
 
 
 @pytest.fixture
-def make_objective(tiny_config: Callable[..., Config]) -> Callable[..., Contrastive]:
-    def make(similarity: Literal["cosine", "bilinear"] = "cosine") -> Contrastive:
-        options = tiny_config(
-            world_model={"similarity": similarity, "near_window": W, "temperature": TEMPERATURE}
-        ).world_model
+def make_objective(env_spec: EnvSpec, tiny_config: Callable[..., Config]) -> Callable[..., Contrastive]:
+    def make(similarity: Literal["cosine", "bilinear"] = "cosine", **variation: object) -> Contrastive:
+        varied = {"similarity": similarity, "near_window": W, "temperature": TEMPERATURE, **variation}
+        options = tiny_config(world_model=varied).world_model
         torch.manual_seed(0)
-        objective = Contrastive(options, augmentation=True, temporal=True, consistency=True).double()
+        objective = Contrastive(
+            env_spec, options, augmentation=True, temporal=True, consistency=True
+        ).double()
         with torch.no_grad():
             for parameter in objective.parameters():  # key projection and projection differ, as in training
                 parameter.add_(0.3 * torch.randn_like(parameter))
@@ -144,17 +146,24 @@ def test_consistency_is_the_mean_squared_error_of_imagined_latents(
         ("predictive", {"consistency"}),
         ("augmentation", {"augmentation"}),
         ("temporal", {"temporal"}),
+        ("byol", {"augmentation", "temporal", "consistency"}),
+        ("barlow", {"augmentation", "temporal", "consistency"}),
+        ("vicreg", {"augmentation", "temporal", "consistency"}),
+        ("triplet", {"temporal", "consistency"}),
+        ("margin", {"temporal", "consistency"}),
+        ("reconstruction", {"observation", "future", "consistency"}),
         ("none", set()),
     ],
 )
 def test_objectives_by_name(
-    name: Literal["contrastive", "predictive", "augmentation", "temporal", "none"],
+    name: ObjectiveName,
     terms: set[str],
+    env_spec: EnvSpec,
     tiny_config: Callable[..., Config],
     batch: Batch,
     latents: Latents,
 ) -> None:
-    objective = OBJECTIVES[name](tiny_config().world_model).double()
+    objective = OBJECTIVES[name](env_spec, tiny_config().world_model).double()
     assert objective(batch, latents).keys() == objective.weights.keys() == terms
 
 
@@ -177,3 +186,103 @@ def test_far_negatives_are_counted(
     far = sum(one[0] == other[0] and not near(one, other) for one, other in product(states, repeat=2))
     found = make_objective().metrics(batch, latents)["far_negatives"]
     assert float(found) == pytest.approx(far / len(states))
+
+
+# Variations of the temporal term.
+
+PLACES = [(row, k) for row in range(len(EPISODE)) for k in range(1, H + 1)]
+STATES = [(int(EPISODE[row]), int(TIME[row]) + k) for row, k in PLACES]
+
+
+def varied_nce(
+    query: np.ndarray,
+    key: np.ndarray,
+    *,
+    positives: str = "own",
+    decoupled: bool = False,
+    hardness: float = 0.0,
+    queue: list[tuple[np.ndarray, tuple[int, int]]] = [],  # noqa: B006  # never changed
+) -> list[float]:
+    """The varied loss of every row, from the definitions in the papers."""
+    losses = []
+    for i, own in enumerate(STATES):
+        positive = [
+            j for j, state in enumerate(STATES) if j == i or (positives == "near" and near(own, state))
+        ]
+        scores = [
+            cosine(query[i], key[j]) for j, state in enumerate(STATES) if j != i and not near(own, state)
+        ]
+        scores += [cosine(query[i], earlier) for earlier, state in queue if not near(own, state)]
+        importance = np.exp(hardness * np.array(scores))
+        negatives = float(np.mean(importance / np.mean(importance) * np.exp(scores))) * len(scores)
+        hits = [np.exp(cosine(query[i], key[j])) for j in positive]
+        denominator = negatives + (0.0 if decoupled else sum(hits))
+        losses.append(float(np.mean([-np.log(hit / denominator) for hit in hits])))
+    return losses
+
+
+@pytest.mark.parametrize(
+    "variation",
+    [
+        {"positives": "near"},
+        {"decoupled": True},
+        {"hardness": 0.5},
+        {"positives": "near", "decoupled": True, "hardness": 0.25},
+    ],
+)
+def test_variations_equal_loops(
+    variation: dict[str, Any], make_objective: Callable[..., Contrastive], batch: Batch, latents: Latents
+) -> None:
+    objective = make_objective(**variation)
+    query = project(objective.projection, latents.z)
+    key = project(objective.key_projection, latents.z_key)
+    rows, steps = zip(*PLACES, strict=True)
+    expected = varied_nce(query[rows, steps], key[rows, steps], **variation)
+    found = objective(batch, latents)["temporal"].detach()
+    np.testing.assert_allclose(found, np.reshape(expected, (-1, H)), rtol=1e-9)
+
+
+def test_the_queue_holds_keys_of_earlier_batches(
+    make_objective: Callable[..., Contrastive], batch: Batch, latents: Latents
+) -> None:
+    """At first it is empty; then its keys are negatives, but not of states that are near them."""
+    objective, size = make_objective(queue=40), 40
+    plain = make_objective()(batch, latents)["temporal"]
+    torch.testing.assert_close(objective(batch, latents)["temporal"], plain)
+    queue: list[tuple[np.ndarray, tuple[int, int]]] = []
+    rows, steps = zip(*PLACES, strict=True)
+    for shift in (0, 3):  # the second batch pushes some of the first one's 21 keys out
+        now = replace(batch, time=TIME + shift)
+        z_key = latents.z_key + shift
+        objective(now, replace(latents, z_key=z_key))
+        key = project(objective.key_projection, z_key)[rows, steps]
+        objective.after_step()
+        states = [(episode, time + shift) for episode, time in STATES]
+        queue = [*zip(key, states, strict=True), *queue][:size]
+    query = project(objective.projection, latents.z)[rows, steps]
+    key = project(objective.key_projection, latents.z_key)[rows, steps]
+    found = objective(batch, latents)["temporal"].detach()
+    np.testing.assert_allclose(found, np.reshape(varied_nce(query, key, queue=queue), (-1, H)), rtol=1e-9)
+
+
+def test_the_queue_is_saved(
+    make_objective: Callable[..., Contrastive], batch: Batch, latents: Latents
+) -> None:
+    objective, other = make_objective(queue=40), make_objective(queue=40)
+    objective(batch, latents)
+    objective.after_step()
+    other.load_state_dict(objective.state_dict())
+    torch.testing.assert_close(other(batch, latents), objective(batch, latents), rtol=0, atol=0)
+    assert (other(batch, latents)["temporal"] != make_objective()(batch, latents)["temporal"]).any()
+
+
+@pytest.mark.parametrize(
+    ("variation", "names"),
+    [({"queue": 9}, "queue"), ({"hardness": 1.0, "positives": "near"}, "positives and hardness")],
+)
+def test_variations_without_a_temporal_term_are_refused(
+    variation: dict[str, Any], names: str, tiny_config: Callable[..., Config]
+) -> None:
+    with pytest.raises(ValueError, match=f"{names} vary the temporal term .* which byol does not have"):
+        tiny_config(world_model={"objective": "byol", **variation})
+    tiny_config(world_model={"objective": "temporal", **variation})

@@ -44,6 +44,16 @@ def test_equals_plain_convolutions_of_scaled_pixels(encoder: PixelEncoder) -> No
             np.testing.assert_allclose(found[start : start + 4], group / group.sum(), rtol=1e-9)
 
 
+def test_a_cropping_encoder_sees_the_centre(tiny_config: Callable[..., Config]) -> None:
+    torch.manual_seed(0)
+    options = tiny_config(size=40, world_model={"encoder": {"crop": 32}}).world_model
+    cropping = PixelEncoder((9, 40, 40), options)
+    torch.manual_seed(0)
+    plain = PixelEncoder((9, 32, 32), tiny_config().world_model)
+    large = torch.randint(0, 256, (3, 9, 40, 40), dtype=torch.uint8)
+    torch.testing.assert_close(cropping(large), plain(large[:, :, 4:36, 4:36]))
+
+
 def test_chunks_do_not_show(encoder: PixelEncoder) -> None:
     obs = images(2 * CPU_CHUNK + 5)
     encoder.float()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from configs.schema import WorldModelOptions
+from envs.spec import EnvSpec
 from world_model.batch import Batch, Latents
+from world_model.metrics import retrieval_accuracy
+from world_model.nearness import is_far
 
 
 class Objective(nn.Module):
@@ -16,18 +20,54 @@ class Objective(nn.Module):
         weights: weight of each loss that `forward` returns, under the same keys.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, env_spec: EnvSpec, options: WorldModelOptions) -> None:
         """No losses."""
         super().__init__()
+        self.env_spec = env_spec
+        self.options = options
         self.weights: dict[str, float] = {}
 
     def forward(self, batch: Batch, latents: Latents) -> dict[str, Tensor]:
-        """Losses by name, each (B,) for one at obs[t], or (B, H) for one at each of obs[t+1..t+H]."""
+        """Losses by name, each (B,) for one at obs[t], or (B, H) for one at each of obs[t+1..t+H].
+
+        One value for the whole batch is 0-d, or (1, H).
+        """
         return {}
 
     def after_step(self) -> None:
         """Update moving averages; called once after every gradient step."""
 
+    def compared(self, latents: Latents) -> tuple[Tensor, Tensor]:
+        """Queries and keys that ought to find each other, (B, H + 1, ·) twice: the latents themselves."""
+        return latents.z, latents.z_key
+
     def metrics(self, batch: Batch, latents: Latents) -> dict[str, Tensor]:
-        """Diagnostics as 0-d tensors; called now and then, without gradient."""
-        return {}
+        """Diagnostics as 0-d tensors; called now and then, without gradient.
+
+        Retrieval accuracy for each horizon 0..H, and the keys of a query's own episode that are far from it.
+        """
+        query, key = self.compared(latents)
+        found = {f"retrieval_{k}": retrieval_accuracy(query[:, k], key[:, k]) for k in range(query.shape[1])}
+        far = is_far(*batch.key_positions, self.options.near_window)
+        return {**found, "far_negatives": far.float().sum(dim=1).mean()}
+
+
+class Predictive(Objective):
+    """Consistency alone: imagined latents near the momentum keys of what was seen.
+
+    Source: TD-MPC2, arXiv:2310.16828, eq. 3, first term; SimNorm and the momentum keys keep it from collapse.
+    """
+
+    def __init__(self, env_spec: EnvSpec, options: WorldModelOptions) -> None:
+        """One loss."""
+        super().__init__(env_spec, options)
+        self.weights = {"consistency": options.consistency_weight}
+
+    def forward(self, batch: Batch, latents: Latents) -> dict[str, Tensor]:
+        """Losses: `consistency` (B, H)."""
+        return {"consistency": consistency(latents)}
+
+
+def consistency(latents: Latents) -> Tensor:
+    """Mean squared error of imagined latents to momentum keys, (B, H)."""
+    return (latents.z[:, 1:] - latents.z_key[:, 1:]).square().mean(dim=-1)

@@ -1,42 +1,21 @@
-"""Near states positive, distant states negative: the contrastive family and its consistency term."""
+"""Near states positive, distant states negative: the contrastive family."""
 
 from __future__ import annotations
-
-import copy
 
 import torch
 from torch import Tensor, nn
 
 from configs.schema import WorldModelOptions
+from envs.spec import EnvSpec
 from world_model.batch import Batch, Latents
-from world_model.layers import mlp
-from world_model.losses import info_nce
-from world_model.metrics import retrieval_accuracy
-from world_model.momentum import ema_update
-from world_model.objectives.base import Objective
+from world_model.losses import info_nce, multi_positive_info_nce
+from world_model.memory import KeyQueue
+from world_model.nearness import is_near
+from world_model.objectives.base import consistency
+from world_model.objectives.projected import Projected
 
 
-def is_near(episode: Tensor, time: Tensor, window: int) -> Tensor:
-    """Which pairs of distinct rows are near in time within one episode: never negatives.
-
-    Args:
-        episode: int64 (N,), episode of each row.
-        time: int64 (N,), decision index of each row within its episode.
-        window: largest |time difference| that counts as near.
-
-    Returns:
-        bool (N, N), False on the diagonal.
-    """
-    near = (episode[:, None] == episode) & ((time[:, None] - time).abs() <= window)
-    return near.fill_diagonal_(False)
-
-
-def is_far(episode: Tensor, time: Tensor, window: int) -> Tensor:
-    """Which pairs share an episode but lie further apart than `window`, bool (N, N)."""
-    return (episode[:, None] == episode) & ((time[:, None] - time).abs() > window)
-
-
-class Contrastive(Objective):
+class Contrastive(Projected):
     """InfoNCE on augmented observations and on imagined futures, plus consistency; each can be left out.
 
     - augmentation: query p(z_t), key p̄(z̄_t), negatives are the other rows (CURL, arXiv:2004.04136,
@@ -50,46 +29,36 @@ class Contrastive(Objective):
 
     def __init__(
         self,
+        env_spec: EnvSpec,
         options: WorldModelOptions,
         *,
         augmentation: bool = False,
         temporal: bool = False,
         consistency: bool = False,
     ) -> None:
-        """Build the projections that the chosen terms need."""
-        super().__init__()
-        self.options = options
+        """Build what the chosen terms need."""
+        super().__init__(env_spec, options)
         terms = {
             "augmentation": (augmentation, options.augmentation_weight),
             "temporal": (temporal, options.temporal_weight),
             "consistency": (consistency, options.consistency_weight),
         }
         self.weights = {name: weight for name, (wanted, weight) in terms.items() if wanted}
-        self.has_projection = augmentation or temporal
-        if self.has_projection:
-            self.projection = mlp(options.latent_dim, options.hidden_dim, options.projection_dim)
-            self.key_projection = copy.deepcopy(self.projection).requires_grad_(False)
         if augmentation and options.similarity == "bilinear":
             self.bilinear = nn.Parameter(torch.eye(options.projection_dim))
+        self.temporal = TemporalContrast(options) if temporal else None
 
     def forward(self, batch: Batch, latents: Latents) -> dict[str, Tensor]:
         """Losses: `augmentation` (B,), `temporal` (B, H), `consistency` (B, H)."""
         losses: dict[str, Tensor] = {}
-        if self.has_projection:
-            query, key = self._project(latents)
+        query, key = self.compared(latents)
         if "augmentation" in self.weights:
             losses["augmentation"] = self._augmentation(batch, query[:, 0], key[:, 0])
-        if "temporal" in self.weights:
-            losses["temporal"] = self._temporal(batch, query[:, 1:], key[:, 1:])
+        if self.temporal is not None:
+            losses["temporal"] = self.temporal(batch, query[:, 1:], key[:, 1:])
         if "consistency" in self.weights:
-            difference = (latents.z[:, 1:] - latents.z_key[:, 1:]).square()
-            losses["consistency"] = difference.mean(dim=-1)
+            losses["consistency"] = consistency(latents)
         return losses
-
-    def _project(self, latents: Latents) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            key = self.key_projection(latents.z_key)
-        return self.projection(latents.z), key
 
     def _augmentation(self, batch: Batch, query: Tensor, key: Tensor) -> Tensor:
         mask = is_near(batch.episode, batch.time, self.options.near_window)
@@ -99,29 +68,68 @@ class Contrastive(Objective):
             )
         return info_nce(query, key, temperature=self.options.temperature, mask=mask)
 
-    def _temporal(self, batch: Batch, query: Tensor, key: Tensor) -> Tensor:
-        episode, time = self._key_positions(batch)
-        mask = is_near(episode, time, self.options.near_window)
-        losses = info_nce(
-            query.flatten(0, 1), key.flatten(0, 1), temperature=self.options.temperature, mask=mask
-        )
+    def after_step(self) -> None:
+        """Move the key projection, and remember this batch's keys where they are asked for."""
+        super().after_step()
+        if self.temporal is not None:
+            self.temporal.after_step()
+
+
+class TemporalContrast(nn.Module):
+    """InfoNCE of imagined futures against all keys of the batch, with what may be varied about it.
+
+    - positives `near`: every state within the window is a positive, instead of the state itself alone.
+    - hardness: negatives count the more, the more similar they are (Robinson et al., arXiv:2010.04592).
+    - decoupled: positives are no part of the denominator (Yeh et al., arXiv:2110.06848).
+    - queue: keys of earlier batches are negatives, too (MoCo, arXiv:1911.05722), unless they are near.
+    """
+
+    def __init__(self, options: WorldModelOptions) -> None:
+        """Make place for the queue, if there is one."""
+        super().__init__()
+        self.options = options
+        self.queue = KeyQueue(options.queue, options.projection_dim) if options.queue else None
+        self._newest: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def forward(self, batch: Batch, query: Tensor, key: Tensor) -> Tensor:
+        """Queries and keys of obs[t+1..t+H], (B, H, P) twice -> (B, H)."""
+        episode, time = batch.key_positions
+        flat_query, flat_key = query.flatten(0, 1), key.flatten(0, 1)
+        if self._is_plain():
+            mask = is_near(episode, time, self.options.near_window)
+            losses = info_nce(flat_query, flat_key, temperature=self.options.temperature, mask=mask)
+        else:
+            losses = self._varied(flat_query, flat_key, episode, time)
         return losses.unflatten(0, query.shape[:2])
 
-    @staticmethod
-    def _key_positions(batch: Batch) -> tuple[Tensor, Tensor]:
-        """Episode and time of the flattened keys of obs[t+1..t+H], each (B*H,)."""
-        steps = torch.arange(1, batch.horizon + 1, device=batch.time.device)
-        time = (batch.time[:, None] + steps).flatten()
-        return batch.episode.repeat_interleave(batch.horizon), time
+    def _is_plain(self) -> bool:
+        options = self.options
+        return options.positives == "own" and not (options.hardness or options.decoupled or options.queue)
+
+    def _varied(self, query: Tensor, key: Tensor, episode: Tensor, time: Tensor) -> Tensor:
+        options = self.options
+        near = is_near(episode, time, options.near_window)
+        positive = torch.eye(len(query), dtype=torch.bool, device=query.device)
+        if options.positives == "near":
+            positive |= near
+        ignore = near & ~positive
+        if self.queue is not None:
+            self._newest = (key, episode, time)
+            key = torch.cat((key, self.queue.key))
+            unfit = self.queue.is_near(episode, time, options.near_window)
+            ignore = torch.cat((ignore, unfit), dim=1)
+            positive = torch.cat((positive, torch.zeros_like(unfit)), dim=1)
+        return multi_positive_info_nce(
+            query,
+            key,
+            positive,
+            temperature=options.temperature,
+            ignore=ignore,
+            decoupled=options.decoupled,
+            hardness=options.hardness,
+        )
 
     def after_step(self) -> None:
-        """Move the key projection towards the projection."""
-        if self.has_projection:
-            ema_update(self.key_projection, self.projection, self.options.key_tau)
-
-    def metrics(self, batch: Batch, latents: Latents) -> dict[str, Tensor]:
-        """Retrieval accuracy for each horizon, and far same-episode negatives a query."""
-        query, key = self._project(latents) if self.has_projection else (latents.z, latents.z_key)
-        found = {f"retrieval_{k}": retrieval_accuracy(query[:, k], key[:, k]) for k in range(query.shape[1])}
-        far = is_far(*self._key_positions(batch), self.options.near_window)
-        return {**found, "far_negatives": far.float().sum(dim=1).mean()}
+        """Put the newest keys into the queue: after the loss, so that no key meets itself there."""
+        if self.queue is not None and self._newest is not None:
+            self.queue.push(*self._newest)

@@ -6,13 +6,24 @@ from collections.abc import Callable
 from functools import partial
 
 from configs.schema import ObjectiveName, WorldModelOptions
-from world_model.objectives.base import Objective
+from envs.spec import EnvSpec
+from world_model.objectives.base import Objective, Predictive
+from world_model.objectives.bootstrapped import Bootstrapped
 from world_model.objectives.contrastive import Contrastive
+from world_model.objectives.distances import Margin, Triplet
+from world_model.objectives.reconstruction import Reconstruction
+from world_model.objectives.redundancy import Redundancy, barlow_twins_per_feature, vicreg_per_similarity
 
-OBJECTIVES: dict[ObjectiveName, Callable[[WorldModelOptions], Objective]] = {
+OBJECTIVES: dict[ObjectiveName, Callable[[EnvSpec, WorldModelOptions], Objective]] = {
     "contrastive": partial(Contrastive, augmentation=True, temporal=True, consistency=True),
-    "predictive": partial(Contrastive, consistency=True),
+    "predictive": Predictive,
     "augmentation": partial(Contrastive, augmentation=True),
     "temporal": partial(Contrastive, temporal=True),
-    "none": lambda options: Objective(),
+    "byol": Bootstrapped,
+    "barlow": partial(Redundancy, loss=barlow_twins_per_feature),
+    "vicreg": partial(Redundancy, loss=vicreg_per_similarity),
+    "triplet": Triplet,
+    "margin": Margin,
+    "reconstruction": Reconstruction,
+    "none": Objective,
 }

@@ -1,0 +1,183 @@
+"""Objectives beside the contrastive family, against loops over their losses' definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from configs.schema import Config, ObjectiveName
+from envs.spec import EnvSpec
+from world_model.batch import Batch, Latents
+from world_model.nearness import first_far, is_near
+from world_model.objectives.base import Objective
+from world_model.objectives.reconstruction import Decoder, Reconstruction
+from world_model.objectives.registry import OBJECTIVES
+
+B, H, Z = 6, 3, 16
+EPISODE = torch.tensor([4, 4, 4, 9, 9, 7])
+TIME = torch.tensor([10, 11, 40, 10, 16, 11])
+
+MakeObjective = Callable[..., Objective]
+
+
+@pytest.fixture
+def batch(env_spec: EnvSpec, make_batch: Callable[..., Batch]) -> Batch:
+    return replace(make_batch(env_spec, horizon=H, rows=B), episode=EPISODE, time=TIME)
+
+
+@pytest.fixture
+def latents() -> Latents:
+    generator = torch.Generator().manual_seed(0)
+    z, z_key = torch.randn(2, B, H + 1, Z, dtype=torch.float64, generator=generator)
+    return Latents(z=z.requires_grad_(), z_key=z_key, last_action=torch.zeros(B, H + 1, 1))
+
+
+@pytest.fixture
+def make_objective(env_spec: EnvSpec, tiny_config: Callable[..., Config]) -> MakeObjective:
+    def make(name: ObjectiveName, **options: object) -> Objective:
+        torch.manual_seed(0)
+        objective = OBJECTIVES[name](env_spec, tiny_config(world_model=options).world_model).double()
+        with torch.no_grad():
+            for parameter in objective.parameters():
+                parameter.add_(0.3 * torch.randn_like(parameter))
+        return objective
+
+    return make
+
+
+def queries_and_keys(objective: Any, latents: Latents) -> tuple[np.ndarray, np.ndarray]:
+    with torch.no_grad():
+        query = objective.projection(latents.z)
+        return query.numpy(), objective.key_projection(latents.z_key).numpy()
+
+
+def test_first_far_is_the_next_row_that_is_not_near() -> None:
+    near = is_near(EPISODE, TIME, 2)
+    assert near[0, 1], "the first two are neighbours"
+    assert first_far(near).tolist() == [2, 2, 3, 4, 5, 0]
+    assert first_far(torch.ones(3, 3, dtype=torch.bool)).tolist() == [1, 2, 0]
+
+
+def test_byol_compares_predictions_with_keys(
+    make_objective: MakeObjective, batch: Batch, latents: Latents
+) -> None:
+    objective: Any = make_objective("byol")
+    query, key = queries_and_keys(objective, latents)
+    prediction = objective.predictor(torch.from_numpy(query)).detach().numpy()
+    cosine = (prediction * key).sum(-1) / np.linalg.norm(prediction, axis=-1) / np.linalg.norm(key, axis=-1)
+    found = objective(batch, latents)
+    np.testing.assert_allclose(found["augmentation"].detach(), 2 - 2 * cosine[:, 0], rtol=1e-9)
+    np.testing.assert_allclose(found["temporal"].detach(), 2 - 2 * cosine[:, 1:], rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["barlow", "vicreg"])
+def test_statistics_are_those_of_one_step(
+    name: ObjectiveName, make_objective: MakeObjective, batch: Batch, latents: Latents
+) -> None:
+    """The losses themselves have their own oracles; here: which rows they see, and their scale."""
+    from world_model.losses import barlow_twins, vicreg
+
+    objective = make_objective(name)
+    query, key = (torch.from_numpy(rows) for rows in queries_and_keys(objective, latents))
+    by_step = [
+        barlow_twins(query[:, k], key[:, k]) / query.shape[-1]
+        if name == "barlow"
+        else vicreg(query[:, k], key[:, k], similarity=1.0, variance=1.0, covariance=0.04)
+        for k in range(H + 1)
+    ]
+    found = objective(batch, latents)
+    torch.testing.assert_close(found["augmentation"], by_step[0], check_dtype=False)
+    torch.testing.assert_close(found["temporal"], torch.stack(by_step[1:])[None])
+
+
+def test_triplet_and_margin_equal_loops(
+    make_objective: MakeObjective, batch: Batch, latents: Latents
+) -> None:
+    places = [(row, k) for row in range(B) for k in range(1, H + 1)]
+    state = [(int(EPISODE[row]), int(TIME[row]) + k) for row, k in places]
+    for name in ("triplet", "margin"):
+        objective = make_objective(name, near_window=2)
+        query, key = queries_and_keys(objective, latents)
+        expected = []
+        for i, own in enumerate(state):
+            j = i
+            while True:
+                j = (j + 1) % len(state)
+                if state[j][0] != own[0] or abs(state[j][1] - own[1]) > 2:
+                    break
+            row, k = places[i]
+            to_key = float(np.linalg.norm(query[row, k] - key[row, k]))
+            to_far = float(np.linalg.norm(query[row, k] - key[places[j]]))
+            if name == "triplet":
+                expected.append(max(0.0, to_key - to_far + 1))
+            else:
+                expected.append((to_key**2 + max(0.0, 1 - to_far) ** 2) / 2)
+        found = objective(batch, latents)["temporal"].detach()
+        np.testing.assert_allclose(found, np.reshape(expected, (B, H)), rtol=1e-9)
+
+
+def test_reconstruction_is_the_error_of_the_newest_frame(
+    make_objective: MakeObjective, batch: Batch, latents: Latents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = make_objective("reconstruction")
+    assert isinstance(objective, Reconstruction)
+    stack = batch.stack
+    drawn = torch.full((B * (H + 1), *batch.frames.shape[2:]), 0.25, dtype=torch.float64)
+    monkeypatch.setattr(objective.decoder, "forward", lambda z: drawn)
+    found = objective(batch, latents)
+    for row in range(B):
+        for k in range(H + 1):
+            pixels = batch.frames[row, k + stack - 1].double() / 255
+            error = float((pixels - 0.25).square().mean())
+            loss = found["observation"][row] if k == 0 else found["future"][row, k - 1]
+            assert float(loss) == pytest.approx(error, rel=1e-9)
+
+
+@pytest.mark.parametrize("size", [64, 84, 33])
+def test_the_decoder_draws_frames_of_any_size(size: int) -> None:
+    assert Decoder(Z, (3, size, size), 4)(torch.zeros(2, Z)).shape == (2, 3, size, size)
+
+
+def test_the_decoder_learns_to_draw() -> None:
+    """Four latents, four pictures: after some steps each is drawn with a small error."""
+    torch.manual_seed(0)
+    pictures, z = torch.rand(4, 3, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3), torch.eye(4)
+    decoder = Decoder(4, (3, 32, 32), 8)
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=1e-2)
+
+    def error() -> Tensor:
+        return (decoder(z) - pictures).square().mean()
+
+    before = float(error().detach())
+    for _ in range(100):
+        optimizer.zero_grad()
+        error().backward()
+        optimizer.step()
+    assert float(error().detach()) < 0.1 * before
+
+
+@pytest.mark.parametrize("name", ["byol", "barlow", "vicreg", "triplet", "margin", "reconstruction"])
+def test_no_gradient_reaches_the_keys(
+    name: ObjectiveName, make_objective: MakeObjective, batch: Batch, latents: Latents
+) -> None:
+    objective = make_objective(name)
+    z_key = latents.z_key.clone().requires_grad_()
+    objective(batch, replace(latents, z_key=z_key))
+    total = sum(
+        loss.sum()
+        for term, loss in objective(batch, replace(latents, z_key=z_key)).items()
+        if term != "consistency"  # its keys come without gradient from the model
+    )
+    assert isinstance(total, Tensor)
+    total.backward()
+    assert z_key.grad is None
+    assert all(
+        parameter.grad is None for name, parameter in objective.named_parameters() if name.startswith("key_")
+    )
+    assert latents.z.grad is not None and latents.z.grad.any()
