@@ -11,6 +11,7 @@ import csv
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from agent.evaluation.curves import draw_learning_curve
@@ -30,6 +31,12 @@ def runs_of(suite: str) -> dict[str, list[RunCurve]]:
         if run.evaluations:
             runs[run.label].append(run)
     return dict(runs)
+
+
+def until(run: RunCurve, frames: int, label: str) -> RunCurve:
+    """A run as it stood at some frames, under another label."""
+    kept = tuple(evaluation for evaluation in run.evaluations if evaluation.frames <= frames)
+    return replace(run, label=label, evaluations=kept)
 
 
 def draw(name: str, runs: list[RunCurve]) -> None:
@@ -112,6 +119,7 @@ def main() -> None:
     if groups := own | original | tasks:
         print(*score_table(groups), sep="\n", end="\n\n")
     if objectives := runs_of("objectives"):
+        objectives |= {"contrastive": [until(run, 60_000, "contrastive") for run in own.get("cpu", [])]}
         draw("objectives", [run for runs in objectives.values() for run in runs])
         print(*course_table(objectives, 10_000), sep="\n", end="\n\n")
     if (RESULTS / "control.csv").exists():
