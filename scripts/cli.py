@@ -19,6 +19,7 @@ from scripts.launch import restart_with_allocator
 COMMANDS = {
     "train": ("scripts.train", "train an agent from pixels; an interrupted run goes on where it was"),
     "evaluate": ("scripts.evaluate", "returns of a trained agent, with video"),
+    "inspect": ("scripts.inspect_run", "pictures of a run: imagined futures, plans, values, similarity"),
     "bench": ("scripts.bench", "how fast each part of a training step is on this machine"),
 }
 

@@ -11,22 +11,11 @@ from numpy.typing import NDArray
 
 from agent.evaluation.published import PublishedScore
 from agent.evaluation.runs import RunCurve
+from agent.evaluation.style import COLOURS, FAINT, INK, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe & Ito's colours, which people with any colour vision can tell apart.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_INK, _GREY, _FAINT = "#24292f", "#6e7781", "#e4e7eb"
-_STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 12,
-    "text.color": _INK,
-    "axes.edgecolor": "#afb8c1",
-    "axes.labelcolor": _INK,
-    "xtick.color": _GREY,
-    "ytick.color": _GREY,
-}
 _LABEL_GAP = 0.052  # of the axis: the height of one label
 _DMC_RETURN = 1000.0  # every dm_control episode can earn at most this
 
@@ -53,27 +42,19 @@ def draw_learning_curve(
         raise ValueError(f"expected runs of one task, found {len(runs)} runs of {sorted(tasks)}")
     if any(not run.evaluations for run in runs):
         raise ValueError("expected an evaluation in every run, found a run without")
-    import matplotlib.style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with matplotlib.style.context(["default", _STYLE]):  # whatever the user's own settings are
-        figure = Figure(figsize=(9, 5.4), dpi=150, facecolor="white")
-        FigureCanvasAgg(figure)
+    with new_figure(path, 9, 5.4) as figure:
         axes = figure.add_axes((0.085, 0.125, 0.745, 0.70))
         _frame(axes, runs, published)
         groups: dict[str, list[RunCurve]] = {}
         for run in runs:
             groups.setdefault(run.label, []).append(run)
         for index, (label, group) in enumerate(groups.items()):
-            _draw_group(axes, label, group, _COLOURS[index % len(_COLOURS)])
+            _draw_group(axes, label, group, COLOURS[index % len(COLOURS)])
         _draw_published(axes, published)
         if len(groups) == 1:
             _minutes_axis(axes, runs)
         figure.text(0.085, 0.945, tasks.pop(), fontsize=16, fontweight="bold", va="center")
         axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.01), frameon=False, fontsize=12)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="png", metadata={"Software": None})
 
 
 def _frame(axes: Axes, runs: Sequence[RunCurve], published: Sequence[PublishedScore]) -> None:
@@ -85,7 +66,7 @@ def _frame(axes: Axes, runs: Sequence[RunCurve], published: Sequence[PublishedSc
     axes.set_xlabel("environment frames", fontsize=12.5)
     axes.set_ylabel("episode return", fontsize=12.5)
     axes.xaxis.set_major_formatter(lambda frames, _: _short_count(frames))
-    axes.grid(color=_FAINT, linewidth=0.9)
+    axes.grid(color=FAINT, linewidth=0.9)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(length=0, pad=6)
@@ -137,7 +118,7 @@ def _draw_published(axes: Axes, published: Sequence[PublishedScore]) -> None:
         column = sorted((s for s in published if s.frames == frames), key=lambda s: s.return_mean)
         values = np.array([score.return_mean for score in column])
         axes.plot(
-            np.full(len(values), frames), values, "D", color="white", markeredgecolor=_INK, markersize=6.5,
+            np.full(len(values), frames), values, "D", color="white", markeredgecolor=INK, markersize=6.5,
             markeredgewidth=1.4, clip_on=False, zorder=5,
         )  # fmt: skip
         heights = low + spread((values - low) / (high - low), _LABEL_GAP) * (high - low)
@@ -147,7 +128,7 @@ def _draw_published(axes: Axes, published: Sequence[PublishedScore]) -> None:
                 xy=(frames, score.return_mean),
                 xytext=(frames + 0.035 * last, height),
                 fontsize=11,
-                color=_INK,
+                color=INK,
                 va="center",
                 annotation_clip=False,
                 arrowprops={

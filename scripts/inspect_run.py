@@ -1,0 +1,125 @@
+"""`nearfar inspect`: pictures of what a trained agent makes of episodes that its run recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from configs.load import ConfigError
+from configs.schema import NonNegative, Options, Positive
+from scripts.options import parse_flags
+
+if TYPE_CHECKING:
+    from agent.agent import Agent
+    from agent.evaluation.inspection import Seen
+    from envs.episodes import Episode
+
+STARTS = 4  # states of the episode that are imagined and planned from
+CANDIDATES = 200
+MOST_THUMBNAILS = 1000  # TensorBoard's projector refuses a picture of much more than 8,000 pixels a side
+
+
+class InspectOptions(Options):
+    """Pictures of what a trained agent makes of episodes that its run recorded."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run directory of `nearfar train`."""
+    episode: NonNegative | None = None
+    """Stored episode to look at; unset: the newest."""
+    horizon: Positive = 8
+    """Decisions imagined ahead."""
+    gallery: Positive = 40
+    """Newest stored episodes among whose frames imagined states are looked for."""
+    out: Path | None = None
+    """Where the pictures go; unset: RUN/inspect."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Draw; see `nearfar inspect --help`."""
+    options = parse_flags(InspectOptions, "nearfar inspect", arguments)
+
+    from agent import load_agent
+    from agent.evaluation.inspection import look_at
+
+    agent = load_agent(options.run).agent
+    gallery = [look_at(agent, episode) for episode in _chosen_episodes(options)]
+    out = options.out or options.run / "inspect"
+    _draw(agent, gallery, options.horizon, out)
+    logs = options.run / "tensorboard"
+    _write_embedding(gallery, logs)
+    print(f"pictures of episode {gallery[0].episode.info.episode}: {out}")
+    print(f"keys with thumbnails: `tensorboard --logdir {logs}`, tab Projector")
+    return 0
+
+
+def _chosen_episodes(options: InspectOptions) -> list[Episode]:
+    """The episode to look at, then the others of the gallery."""
+    from envs.episodes import EpisodeStore
+
+    store = EpisodeStore(options.run / "episodes")
+    if not len(store):
+        raise ConfigError(f"{options.run / 'episodes'} holds no episodes: name the directory of a run")
+    identifier = store.ids()[-1] if options.episode is None else options.episode
+    if identifier not in store.ids():
+        raise ConfigError(f"no episode {identifier} there: it holds {store.ids()[0]} to {store.ids()[-1]}")
+    chosen = store.read(identifier)
+    if chosen.steps <= options.horizon:
+        raise ConfigError(
+            f"--horizon {options.horizon} is too long for episode {identifier}, which has {chosen.steps} "
+            "decisions: lower it, or choose another --episode"
+        )
+    others = [other for other in store.ids() if other != identifier][-options.gallery :]
+    return [chosen, *(store.read(other) for other in others)]
+
+
+def _draw(agent: Agent, gallery: list[Seen], horizon: int, out: Path) -> None:
+    import numpy as np
+
+    from agent.evaluation import inspection
+    from agent.evaluation import inspection_pictures as pictures
+
+    seen = gallery[0]
+    # closer together at the start, where most happens in most tasks
+    last = seen.episode.steps - horizon
+    starts = np.unique(np.geomspace(min(2, last), last, STARTS).astype(int)).tolist()
+    matches = [
+        [
+            inspection.find(query, gallery, (0, start + k))
+            for k, query in enumerate(inspection.imagine(agent, seen, start, horizon), start=1)
+        ]
+        for start in starts
+    ]
+    searched = sum(len(each.key) for each in gallery)
+    pictures.draw_imagination(seen, starts, matches, searched, out / "imagination.png")
+    plans = [inspection.candidate_plans(agent, seen.state[start], CANDIDATES) for start in starts]
+    pictures.draw_candidates(seen, starts, plans, out / "plans.png")
+    realised = inspection.realised_returns(seen.episode.reward, agent.discount)
+    pictures.draw_traces(seen, realised, out / "values.png")
+    pictures.draw_similarity(seen, out / "similarity.png")
+
+
+def _write_embedding(gallery: list[Seen], logs: Path) -> None:
+    """Keys of observations spread over the gallery, with thumbnails, for TensorBoard's projector."""
+    import numpy as np
+    import torch
+    from torch.utils.tensorboard import SummaryWriter
+
+    places = [(seen, t) for seen in gallery for t in range(seen.episode.steps)]
+    step = -(-len(places) // MOST_THUMBNAILS)
+    places = places[::step]
+    frames = torch.from_numpy(np.stack([seen.episode.frame[t] for seen, t in places]))
+    facts = [
+        [seen.episode.info.episode, t, f"{seen.episode.reward[t]:.2f}", f"{seen.value[t]:.1f}"]
+        for seen, t in places
+    ]
+    with SummaryWriter(str(logs)) as writer:
+        writer.add_embedding(
+            torch.stack([seen.key[t] for seen, t in places]).cpu(),
+            metadata=facts,
+            metadata_header=["episode", "decision", "reward", "value"],
+            label_img=frames.float() / 255,
+            tag="keys",
+        )

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from agent import checkpoint
+from agent.agent import Agent, Controller
+from agent.evaluation.inspection import (
+    Seen,
+    candidate_plans,
+    compared,
+    find,
+    imagine,
+    look_at,
+    realised_returns,
+)
+from agent.planner import rollout
+from configs.load import dump_yaml
+from configs.schema import Config
+from envs.episodes import Episode, EpisodeInfo, EpisodeStore
+from envs.spec import EnvSpec
+from scripts import cli
+
+T = 11
+
+
+@pytest.fixture
+def agent(env_spec: EnvSpec, tiny_config: Callable[..., Config]) -> Agent:
+    torch.manual_seed(0)
+    agent = Agent(env_spec, tiny_config(), torch.device("cpu"))
+    with torch.no_grad():  # outputs that start at zero would make all values alike
+        for parameter in [*agent.model.parameters(), *agent.actor_critic.parameters()]:
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return agent
+
+
+@pytest.fixture
+def make_episode(env_spec: EnvSpec) -> Callable[[int], Episode]:
+    def make(number: int) -> Episode:
+        rng = np.random.default_rng(number)
+        info = EpisodeInfo("paper", "fast", 1, lane=0, episode=number, seed=0, frames=T, versions={})
+        ends = np.arange(T) == T - 1
+        return Episode(
+            frame=rng.integers(0, 256, (T + 1, *env_spec.frame_shape), dtype=np.uint8),
+            action=rng.uniform(-1, 1, (T, 2)).astype(np.float32),
+            reward=rng.uniform(0, 1, T).astype(np.float32),
+            terminated=np.zeros(T, bool),
+            truncated=ends,
+            physics=np.zeros((T + 1, 2)),
+            info=info,
+        )
+
+    return make
+
+
+def test_states_are_those_of_acting(agent: Agent, make_episode: Callable[[int], Episode]) -> None:
+    """The same stacks and last actions as a controller has that lives through the episode."""
+    episode = make_episode(0)
+    seen = look_at(agent, episode)
+    controller = Controller(agent, 1, torch.Generator())
+    frames = [episode.frame[0]] * agent.env_spec.stack
+    for t in range(T + 1):
+        if t > 0:
+            controller.took({0: episode.action[t - 1]})
+            frames = [*frames[1:], episode.frame[t]]
+        assert seen.value[t] == pytest.approx(controller.values({0: np.concatenate(frames)})[0], rel=1e-4)
+
+
+def test_imagination_follows_the_recorded_actions(
+    agent: Agent, make_episode: Callable[[int], Episode]
+) -> None:
+    seen = look_at(agent, make_episode(0))
+    found = imagine(agent, seen, start=2, horizon=3)
+    state = seen.state[2:3]
+    for k in range(3):
+        with torch.no_grad():
+            state = agent.step(state, torch.from_numpy(seen.episode.action[None, 2 + k].copy()))[0]
+        torch.testing.assert_close(found[k], compared(agent, state)[0][0], rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match=r"9 \+ 3 within 11 decisions"):
+        imagine(agent, seen, start=9, horizon=3)
+
+
+def test_find_ranks_the_truth(agent: Agent, make_episode: Callable[[int], Episode]) -> None:
+    gallery = [look_at(agent, make_episode(number)) for number in range(3)]
+    keys = [F.normalize(torch.randn(T + 1, 4, generator=torch.Generator().manual_seed(i))) for i in range(3)]
+    gallery = [replace(seen, key=key) for seen, key in zip(gallery, keys, strict=True)]
+    query = keys[1][4]
+    exact = find(query, gallery, (1, 4))
+    assert (exact.rank, exact.steps_off) == (1, 0)
+    np.testing.assert_array_equal(exact.frame, gallery[1].episode.frame[4])
+    other = find(query, gallery, (2, 7))
+    cosine = torch.cat(keys) @ query
+    assert other.rank == 1 + int((cosine > cosine[2 * (T + 1) + 7]).sum()) > 1
+    assert other.steps_off is None, "the nearest is of another episode"
+    assert find(query, gallery, (1, 6)).steps_off == -2
+
+
+def test_candidates_are_worth_what_the_planner_thinks(
+    agent: Agent, make_episode: Callable[[int], Episode]
+) -> None:
+    state = look_at(agent, make_episode(0)).state[5]
+    found = candidate_plans(agent, state, count=6)
+    horizon = agent.config.planner.horizon
+    assert found.action.shape == (6, horizon, 2)
+    assert np.abs(found.action).max() <= 1 < np.unique(found.predicted).size
+    with torch.no_grad():
+        first, predicted = rollout(agent, state[None], torch.zeros(1, horizon, 2))
+    np.testing.assert_allclose(found.policy[0], first[0], rtol=1e-5)
+    assert abs(found.predicted - float(predicted)).min() < abs(found.predicted).max()
+
+
+def test_realised_returns_are_discounted() -> None:
+    rewards = np.array([1.0, 2.0, 4.0], np.float32)
+    np.testing.assert_allclose(realised_returns(rewards, 0.5), [1 + 0.5 * (2 + 0.5 * 4), 2 + 0.5 * 4, 4, 0])
+
+
+@pytest.fixture
+def run(agent: Agent, make_episode: Callable[[int], Episode], tmp_path: Path) -> Path:
+    (tmp_path / "config.yaml").write_text(dump_yaml(agent.config))
+    state = {"env_spec": asdict(agent.env_spec), "progress": {"frames": 9}, "agent": agent.state_dict()}
+    checkpoint.save(checkpoint.numbered(tmp_path / "checkpoints", 9), state)
+    store = EpisodeStore(tmp_path / "episodes")
+    for number in range(3):
+        store.commit(make_episode(number))
+    return tmp_path
+
+
+def test_the_command_draws_pictures(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["inspect", str(run), "--horizon", "2", "--episode", "1"]) == 0
+    assert "pictures of episode 1" in capsys.readouterr().out
+    for name in ("imagination", "plans", "values", "similarity"):
+        with Image.open(run / "inspect" / f"{name}.png") as picture:
+            assert min(picture.size) > 300
+            assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 100, f"{name} is empty"
+    assert (run / "tensorboard" / "projector_config.pbtxt").exists()
+    assert list((run / "tensorboard").rglob("sprite.png"))
+
+
+def test_mistakes_are_named(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for flags, message in (
+        (["--episode", "7"], "no episode 7 there: it holds 0 to 2"),
+        (["--horizon", "11"], "--horizon 11 is too long for episode 2, which has 11 decisions"),
+    ):
+        assert cli.main(["inspect", str(run), *flags]) == 2
+        assert message in capsys.readouterr().err
+    assert cli.main(["inspect", str(tmp_path / "absent")]) == 2
+    assert "holds no checkpoint" in capsys.readouterr().err
+
+
+def test_a_seen_episode_fits(agent: Agent, make_episode: Callable[[int], Episode]) -> None:
+    seen: Seen = look_at(agent, make_episode(3))
+    assert len(seen.state) == len(seen.key) == len(seen.value) == T + 1
+    torch.testing.assert_close(seen.key.norm(dim=1), torch.ones(T + 1))
