@@ -250,7 +250,7 @@ class Controller:
         self.agent = agent
         self.generator = generator
         self.planner = PLANNERS[control or options.control](options)
-        self.mean = torch.zeros(envs, options.horizon, agent.env_spec.action_dim, device=agent.device)
+        self.memory = self.planner.start(envs, agent.env_spec.action_dim, agent.device)
         self.last_action = torch.zeros(envs, agent.env_spec.action_dim, device=agent.device)
         self.plan: Plan | None = None
         self._count = 0
@@ -258,8 +258,8 @@ class Controller:
         self._preferred = torch.zeros((), device=agent.device)
 
     def reset(self, env: int) -> None:
-        """Forget plan and last action of one environment, at its episode's start."""
-        self.mean[env] = 0.0
+        """Forget plans and last action of one environment, at its episode's start."""
+        self.memory[env] = 0.0
         self.last_action[env] = 0.0
 
     def took(self, actions: dict[int, np.ndarray]) -> None:
@@ -295,13 +295,12 @@ class Controller:
         """
         rows = list(obs)
         self.plan = self.planner.plan(
-            self.agent, self._encode(obs), self.mean[rows], noise_std=noise_std, generator=self.generator
+            self.agent, self._encode(obs), self.memory[rows], noise_std=noise_std, generator=self.generator
         )
         self._count += len(rows)
-        self._gap += self.plan.mean[:, 0].abs().mean(dim=1).sum()
+        self._gap += self.plan.offsets[:, 0].abs().mean(dim=1).sum()
         self._preferred += (self.plan.advantage > 0).sum()
-        shifted = torch.cat((self.plan.mean[:, 1:], torch.zeros_like(self.plan.mean[:, :1])), dim=1)
-        self.mean[rows] = shifted
+        self.memory[rows] = self.plan.memory
         self.last_action[rows] = self.plan.action.float()
         return dict(zip(rows, self.plan.action.float().cpu().numpy(), strict=True))
 

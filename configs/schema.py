@@ -19,6 +19,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 
 ObjectiveName = Literal["contrastive", "predictive", "augmentation", "temporal", "none"]
+ControlName = Literal["mppi", "cem", "icem", "random", "policy"]
 
 
 class Options(BaseModel):
@@ -130,18 +131,24 @@ class ActorCriticOptions(Options):
 
 
 class PlannerOptions(Options):
-    """Control: MPPI in latent space, or the policy alone."""
+    """Control: a search around the policy in latent space, or the policy alone."""
 
-    control: Literal["mppi", "policy"] = "mppi"
-    """How actions are chosen."""
+    control: ControlName = "mppi"
+    """How actions are chosen: searches, random shooting as their floor, or the policy alone."""
     horizon: Positive = 3
     """Actions planned ahead."""
     samples: Annotated[int, Field(ge=2)] = 128
     """Candidate plans drawn in each iteration."""
     iterations: Positive = 2
     """Refinements of the plan for each decision."""
+    policy_share: Share = 0.0
+    """Share of the first candidates drawn with min_std around the policy, which always is one itself."""
     temperature: PositiveFloat = 1.0
-    """Softmax temperature over candidates, in units of the spread of their predicted returns."""
+    """Of the softmax over candidates (mppi), in units of the spread of their predicted returns."""
+    elite_share: Rate = 0.125
+    """Share of the candidates that cem and icem fit the next ones to."""
+    noise_exponent: Annotated[float, Field(ge=0, le=4)] = 1.0
+    """Power of the noise of icem is 1 / frequency^exponent: 0 is white, more is smoother over time."""
     max_std: PositiveFloat = 0.4
     """Deviation from the policy's actions that every search starts with (actions range over [-1, 1])."""
     min_std: PositiveFloat = 0.1
