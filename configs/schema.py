@@ -119,6 +119,10 @@ class ActorCriticOptions(Options):
     """Deviation of the smoothing noise on the policy's action in value targets."""
     action_penalty: NonNegativeFloat = 1e-3
     """Weight of the squared pre-tanh action, which keeps the policy out of saturation."""
+    planner_weight: NonNegativeFloat = 0.0
+    """Weight of the policy's squared distance from recorded actions, which the planner chose."""
+    planner_filter: bool = True
+    """Count this distance only where the critics prefer the recorded action to the policy's."""
 
     @model_validator(mode="after")
     def _imagined_are_among_the_further_updates(self) -> ActorCriticOptions:
