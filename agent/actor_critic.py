@@ -123,6 +123,30 @@ class ActorCritic(nn.Module):
         self._update_scale(q.detach())
         return -q / self.scale.clamp(min=1.0) + self.options.action_penalty * raw.square().mean(dim=-1)
 
+    def imitation_loss(self, state: Tensor, action: Tensor) -> Tensor:
+        """Squared distance of the policy's action from the recorded one, which the planner chose.
+
+        Recorded actions are what was executed: plans with exploration noise, older plans, and random
+        actions of the start. With `planner_filter`, only those count that the critics prefer to the policy's.
+
+        Args:
+            state: (..., Z + A), of recorded observations, detached.
+            action: (..., A), taken there.
+
+        Returns:
+            (...); gradients reach the policy only.
+
+        Source: behaviour cloning with a Q-filter, Nair et al. (arXiv:1709.10089), beside Q over its range as
+        in TD3+BC (arXiv:2106.06860). Deviation: no demonstrations, but the agent's own replay.
+        """
+        own = self.policy(state).tanh()
+        distance = (own - action).square().mean(dim=-1)
+        if not self.options.planner_filter:
+            return distance
+        with torch.no_grad():
+            recorded_q, own_q = (self.q_values(state, each).mean(dim=0) for each in (action, own))
+        return distance * (recorded_q > own_q)
+
     @torch.no_grad()
     def _update_scale(self, q: Tensor) -> None:
         # one by one: a tensor of both shares would be copied to the device, which a graph cannot capture

@@ -99,15 +99,16 @@ class Agent:
         target = self.value_target(batch, latents, generator)
         metrics = self._update_model(batch, latents, target)
         state = torch.cat((latents.state.detach(), latents.state_key), dim=0)
-        metrics |= self._update_policy(state)
+        recorded = latents.state_key[:, :-1], batch.action
+        metrics |= self._update_policy(state, recorded)
         imagined = options.imagined_updates if imagine else 0
         for _ in range(options.extra_updates - imagined):
-            self._update_critics(latents.state_key[:, :-1], batch.action, target)
-            self._update_policy(latents.state_key)
+            self._update_critics(*recorded, target)
+            self._update_policy(latents.state_key, recorded)
         seen = latents.state_key.flatten(0, 1)
         for _ in range(imagined):
             self._update_critics(seen, *self.imagined_returns(seen, generator))
-            self._update_policy(seen)
+            self._update_policy(seen, recorded)
         self.model.after_step()
         self.actor_critic.after_step()
         return metrics
@@ -166,10 +167,16 @@ class Agent:
         loss = self.actor_critic.critic_loss(state, action, target)
         self._descend(self.model.reduce(loss) * self.config.actor_critic.value_weight, "critics")
 
-    def _update_policy(self, state: Tensor) -> dict[str, Tensor]:
-        loss = self.actor_critic.policy_loss(state).mean()
-        norms = self._descend(loss, "policy")
-        return {"loss/policy": loss.detach(), "train/q_scale": self.actor_critic.scale.clone()} | norms
+    def _update_policy(self, state: Tensor, recorded: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """Uphill on Q at some states, and towards the actions (B, H, A) recorded at others (B, H, Z + A)."""
+        losses = {"policy": self.actor_critic.policy_loss(state).mean()}
+        total, weight = losses["policy"], self.config.actor_critic.planner_weight
+        if weight > 0:
+            losses["imitation"] = self.actor_critic.imitation_loss(*recorded).mean()
+            total = total + weight * losses["imitation"]
+        norms = self._descend(total, "policy")
+        metrics = {f"loss/{name}": loss.detach() for name, loss in losses.items()}
+        return metrics | {"train/q_scale": self.actor_critic.scale.clone()} | norms
 
     def _descend(self, loss: Tensor, *names: str) -> dict[str, Tensor]:
         """Step the named optimisers; their parameters alone receive gradient."""
@@ -250,7 +257,7 @@ class Controller:
         self.agent = agent
         self.generator = generator
         self.planner = PLANNERS[control or options.control](options)
-        self.mean = torch.zeros(envs, options.horizon, agent.env_spec.action_dim, device=agent.device)
+        self.memory = self.planner.start(envs, agent.env_spec.action_dim, agent.device)
         self.last_action = torch.zeros(envs, agent.env_spec.action_dim, device=agent.device)
         self.plan: Plan | None = None
         self._count = 0
@@ -258,8 +265,8 @@ class Controller:
         self._preferred = torch.zeros((), device=agent.device)
 
     def reset(self, env: int) -> None:
-        """Forget plan and last action of one environment, at its episode's start."""
-        self.mean[env] = 0.0
+        """Forget plans and last action of one environment, at its episode's start."""
+        self.memory[env] = 0.0
         self.last_action[env] = 0.0
 
     def took(self, actions: dict[int, np.ndarray]) -> None:
@@ -295,13 +302,12 @@ class Controller:
         """
         rows = list(obs)
         self.plan = self.planner.plan(
-            self.agent, self._encode(obs), self.mean[rows], noise_std=noise_std, generator=self.generator
+            self.agent, self._encode(obs), self.memory[rows], noise_std=noise_std, generator=self.generator
         )
         self._count += len(rows)
-        self._gap += self.plan.mean[:, 0].abs().mean(dim=1).sum()
+        self._gap += self.plan.offsets[:, 0].abs().mean(dim=1).sum()
         self._preferred += (self.plan.advantage > 0).sum()
-        shifted = torch.cat((self.plan.mean[:, 1:], torch.zeros_like(self.plan.mean[:, :1])), dim=1)
-        self.mean[rows] = shifted
+        self.memory[rows] = self.plan.memory
         self.last_action[rows] = self.plan.action.float()
         return dict(zip(rows, self.plan.action.float().cpu().numpy(), strict=True))
 

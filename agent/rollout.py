@@ -52,7 +52,7 @@ def evaluate(
         agent: who acts.
         pool: where; as many episodes as it has environments run side by side.
         seeds: of the episodes' resets.
-        control: `mppi` or `policy`; unset: as configured.
+        control: name of a planner; unset: as configured.
         images: keep the frames of the first episode.
         stop: where it is requested, the episodes are cut short at once.
 

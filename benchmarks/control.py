@@ -1,6 +1,7 @@
-"""Planner against policy: the same checkpoints evaluated with both, and what each costs a decision.
+"""Planners against the policy: the same checkpoints evaluated with each, and what each costs a decision.
 
-    python benchmarks/control.py RUN... [--frames 30000 60000 100000] [--episodes 10] [--out FILE.csv]
+    python benchmarks/control.py RUN... [--frames 30000 60000 100000] [--controls mppi policy]
+        [--episodes 10] [--out FILE.csv]
 
 Needs runs with kept checkpoints (`--logging.keep-every-frames 10000`, as the suite `cartpole` has).
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 from agent.agent import Controller
 from agent.checkpoint import numbered
 from agent.loading import LoadedAgent, load_agent
+from agent.planner import PLANNERS
 from agent.rollout import evaluate
 from agent.seeding import Streams
 from envs.rendering import select_backend
@@ -47,6 +49,7 @@ def main() -> None:
     )
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--frames", nargs="+", type=int, default=[30_000, 60_000, 100_000])
+    parser.add_argument("--controls", nargs="+", choices=PLANNERS, default=["mppi", "policy"])
     parser.add_argument("--episodes", type=int, default=10)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/control.csv"))
     options = parser.parse_args()
@@ -64,7 +67,7 @@ def main() -> None:
             for frames in options.frames:
                 loaded = load_agent(numbered(run / "checkpoints", frames))
                 with make_evaluation_pool(loaded.agent.config, options.episodes) as pool:
-                    for control in ("mppi", "policy"):
+                    for control in options.controls:
                         results = evaluate(loaded.agent, pool, seeds, control=control)
                         returns = [result.episode_return for result in results]
                         mean, std = statistics.fmean(returns), statistics.pstdev(returns)

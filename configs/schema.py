@@ -33,6 +33,7 @@ ObjectiveName = Literal[
     "reconstruction",
     "none",
 ]
+ControlName = Literal["mppi", "cem", "icem", "random", "policy"]
 
 
 class Options(BaseModel):
@@ -160,6 +161,10 @@ class ActorCriticOptions(Options):
     """Deviation of the smoothing noise on the policy's action in value targets."""
     action_penalty: NonNegativeFloat = 1e-3
     """Weight of the squared pre-tanh action, which keeps the policy out of saturation."""
+    planner_weight: NonNegativeFloat = 0.0
+    """Weight of the policy's squared distance from recorded actions, which the planner chose."""
+    planner_filter: bool = True
+    """Count this distance only where the critics prefer the recorded action to the policy's."""
 
     @model_validator(mode="after")
     def _imagined_are_among_the_further_updates(self) -> ActorCriticOptions:
@@ -172,18 +177,24 @@ class ActorCriticOptions(Options):
 
 
 class PlannerOptions(Options):
-    """Control: MPPI in latent space, or the policy alone."""
+    """Control: a search around the policy in latent space, or the policy alone."""
 
-    control: Literal["mppi", "policy"] = "mppi"
-    """How actions are chosen."""
+    control: ControlName = "mppi"
+    """How actions are chosen: searches, random shooting as their floor, or the policy alone."""
     horizon: Positive = 3
     """Actions planned ahead."""
     samples: Annotated[int, Field(ge=2)] = 128
     """Candidate plans drawn in each iteration."""
     iterations: Positive = 2
     """Refinements of the plan for each decision."""
+    policy_share: Share = 0.0
+    """Share of the first candidates drawn with min_std around the policy, which always is one itself."""
     temperature: PositiveFloat = 1.0
-    """Softmax temperature over candidates, in units of the spread of their predicted returns."""
+    """Of the softmax over candidates (mppi), in units of the spread of their predicted returns."""
+    elite_share: Rate = 0.125
+    """Share of the candidates that cem and icem fit the next ones to."""
+    noise_exponent: Annotated[float, Field(ge=0, le=4)] = 1.0
+    """Power of the noise of icem is 1 / frequency^exponent: 0 is white, more is smoother over time."""
     max_std: PositiveFloat = 0.4
     """Deviation from the policy's actions that every search starts with (actions range over [-1, 1])."""
     min_std: PositiveFloat = 0.1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from configs.schema import NonNegative, Options, Positive
+from configs.schema import ControlName, NonNegative, Options, Positive
 from scripts.options import parse_flags
 from scripts.wiring import make_evaluation_pool, resolve_device
 
@@ -25,7 +25,7 @@ class EvaluateOptions(Options):
     """Run directory of `nearfar train`, or one of its checkpoints."""
     episodes: Positive = 10
     """Episodes to run."""
-    control: Literal["mppi", "policy"] | None = None
+    control: ControlName | None = None
     """How actions are chosen; unset: as in the run."""
     seed: NonNegative = 0
     """Which episodes: the same seed gives the same ones."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from agent.agent import Agent
-from agent.planner import rollout
+from agent.planner import PLANNERS, rollout
 from envs.episodes import Episode
 from world_model.batch import Latents
 
@@ -147,16 +147,14 @@ def candidate_plans(agent: Agent, state: Tensor, count: int, seed: int = 0) -> C
         count: candidates to draw.
         seed: of the candidates.
     """
-    from agent.planner import PLANNERS
-
     options = agent.config.planner
     generator = torch.Generator(agent.device).manual_seed(seed)
-    shape = (1, options.horizon, agent.env_spec.action_dim)
-    zeros = torch.zeros(shape, device=agent.device)
     planner = PLANNERS[options.control](options)
-    plan = planner.plan(agent, state[None], zeros, noise_std=0.0, generator=generator)
-    noise = torch.randn((count, *shape[1:]), generator=generator, device=agent.device)
-    offsets = torch.cat((options.max_std * noise, plan.mean, zeros))
+    memory = planner.start(1, agent.env_spec.action_dim, agent.device)
+    plan = planner.plan(agent, state[None], memory, noise_std=0.0, generator=generator)
+    shape = (count, *plan.offsets.shape[1:])
+    noise = torch.randn(shape, generator=generator, device=agent.device)
+    offsets = torch.cat((options.max_std * noise, plan.offsets, torch.zeros_like(plan.offsets)))
     starts = state[None].expand(len(offsets), -1)
     _, predicted = rollout(agent, starts, offsets)
     actions = _actions(agent, starts, offsets).double().cpu().numpy()

@@ -195,3 +195,22 @@ def test_policy_loss_falls_with_value_whatever_its_scale(
         torch.testing.assert_close(small, large, rtol=1e-3, atol=1e-6)
     assert actor_critic.scale > 1
     assert gradients[0][-1].max() < 0, "descending raises every action, and so the value"
+
+
+@pytest.mark.parametrize("is_filtered", [True, False])
+def test_imitation_counts_what_the_critics_prefer(
+    make_actor_critic: Callable[..., ActorCritic], is_filtered: bool
+) -> None:
+    actor_critic, state = make_actor_critic(planner_filter=is_filtered), states(64)
+    action = 2 * torch.rand(64, 2, generator=torch.Generator().manual_seed(0)) - 1
+    expected, preferred = np.zeros(64), 0
+    for row in range(64):
+        at, taken = state[row : row + 1], action[row : row + 1]
+        own = actor_critic.policy(at).tanh()
+        recorded_q, own_q = (actor_critic.q_values(at, each).mean() for each in (taken, own))
+        preferred += int(recorded_q > own_q)
+        if recorded_q > own_q or not is_filtered:
+            expected[row] = ((own - taken) ** 2).mean().item()
+    assert 0 < preferred < 64
+    found = actor_critic.imitation_loss(state, action)
+    np.testing.assert_allclose(found.detach(), expected, rtol=1e-4, atol=1e-7)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from agent import checkpoint
+from agent.actor_critic import ActorCritic
 from agent.agent import Agent
 from configs.schema import Config
 from envs.spec import EnvSpec
@@ -151,6 +152,35 @@ def test_imagined_updates_replace_recorded_ones_when_asked_for(
         targets.clear()
         agent.update(batches[0], torch.Generator().manual_seed(0), imagine=imagine)
         assert targets == [window, window, window, last]
+
+
+def test_planner_weight_pulls_the_policy_alone(make_agent: MakeAgent, batches: list[Batch]) -> None:
+    free, pulled = (
+        make_agent(
+            actor_critic={
+                "extra_updates": 0,
+                "imagined_updates": 0,
+                "planner_weight": weight,
+                "planner_filter": False,
+            }
+        )
+        for weight in (0.0, 10.0)
+    )
+    train(free, batches[:1])
+    train(pulled, batches[:1])
+    for name, parameters in free.state_dict()["actor_critic"].items():
+        is_same = torch.equal(parameters, pulled.state_dict()["actor_critic"][name])
+        assert is_same == ("policy" not in name), name
+    torch.testing.assert_close(free.model.state_dict(), pulled.model.state_dict(), rtol=0, atol=0)
+    losses = [metrics["loss/imitation"] for metrics in train(pulled, 50 * batches[:1])]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_without_planner_weight_recorded_actions_are_not_looked_at(
+    make_agent: MakeAgent, batches: list[Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(ActorCritic, "imitation_loss")
+    assert "loss/imitation" not in train(make_agent(), batches)[-1]
 
 
 def test_diagnosing_changes_nothing(make_agent: MakeAgent, batches: list[Batch]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from typing import Any
+from typing import Any, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -15,7 +15,7 @@ from agent.agent import Agent
 from agent.loop import Loop
 from agent.rollout import evaluate
 from agent.seeding import Streams
-from configs.schema import Config
+from configs.schema import Config, ControlName
 from envs.spec import EnvSpec
 from envs.vector import SerialPool
 
@@ -117,8 +117,9 @@ def test_planning_is_far_better_than_chance(trained: Loop) -> None:
     assert float(row["return_mean"]) / STEPS > 0.7
 
 
-def test_policy_is_far_better_than_chance(trained: Loop) -> None:
-    assert mean_reward(trained.agent, "policy") > 0.7
+@pytest.mark.parametrize("control", sorted({*get_args(ControlName)} - {"mppi"}))
+def test_others_who_act_are_far_better_than_chance(trained: Loop, control: str) -> None:
+    assert mean_reward(trained.agent, control) > 0.7
 
 
 def test_latents_do_not_collapse(trained: Loop) -> None:

@@ -74,9 +74,9 @@ def test_exploration_is_asked_for(run: Path, obs: np.ndarray) -> None:
 def test_reset_forgets_plan_and_last_action(run: Path, obs: np.ndarray) -> None:
     loaded = load_agent(run)
     loaded.act(obs)
-    loaded._controller.mean.fill_(0.3)  # as if the last plan had been preferred to the policy
+    loaded._controller.memory.fill_(0.3)  # as if the last plan had been preferred to the policy
     loaded.reset()
-    assert loaded._controller.mean.abs().max() == 0
+    assert loaded._controller.memory.abs().max() == 0
     assert loaded._controller.last_action.abs().max() == 0
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import torch
 
 from agent.agent import Agent
 from agent.rollout import EpisodeResult, evaluate
-from configs.schema import Config
+from configs.schema import Config, ControlName
 from envs.counting import CountingEnv, decode_episode, decode_step
 from envs.vector import SerialPool
 
@@ -67,9 +67,10 @@ def test_results_repeat_whatever_follows_them(agent: Agent) -> None:
 def test_kind_of_control_can_be_chosen(agent: Agent) -> None:
     returns = {
         control: evaluate(agent, pool(5, kind=ActionSum), [1], control=control)[0].episode_return
-        for control in (None, "mppi", "policy")
+        for control in (None, *get_args(ControlName))
     }
-    assert returns[None] == returns["mppi"] != returns["policy"]
+    assert returns[None] == returns["mppi"]
+    assert len(set(returns.values())) == len(get_args(ControlName)), "each acts in its own way"
 
 
 def test_discounted_return() -> None:

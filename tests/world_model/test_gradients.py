@@ -84,6 +84,19 @@ def changed(before: dict[str, list[Tensor]], after: dict[str, list[Tensor]]) -> 
     return found
 
 
+def reached(agent: Agent, loss: Tensor) -> set[str]:
+    """Parts that receive gradient from a loss."""
+    learning = {name: [p for p in leaves if p.requires_grad] for name, leaves in parts(agent).items()}
+    leaves = [leaf for group in learning.values() for leaf in group]
+    gradients = iter(torch.autograd.grad(loss, leaves, allow_unused=True))
+    return {
+        name
+        for name, group in learning.items()
+        for _ in group
+        if (g := next(gradients)) is not None and g.any()
+    }
+
+
 @pytest.mark.parametrize("loss_name", TRAINS)
 def test_each_loss_trains_its_parts_alone(loss_name: str, make_agent: MakeAgent, batch: Batch) -> None:
     agent, generator = make_agent(), torch.Generator().manual_seed(0)
@@ -91,17 +104,7 @@ def test_each_loss_trains_its_parts_alone(loss_name: str, make_agent: MakeAgent,
     target = agent.value_target(batch, latents, generator)
     losses, _ = agent.model.losses(batch, latents)
     losses["value"] = agent.actor_critic.critic_loss(latents.state[:, :-1], batch.action, target)
-    learning = {name: [p for p in leaves if p.requires_grad] for name, leaves in parts(agent).items()}
-    total = agent.model.reduce(losses[loss_name])
-    leaves = [leaf for group in learning.values() for leaf in group]
-    gradients = iter(torch.autograd.grad(total, leaves, allow_unused=True))
-    reached = {
-        name
-        for name, group in learning.items()
-        for _ in group
-        if (g := next(gradients)) is not None and g.any()
-    }
-    assert reached == TRAINS[loss_name]
+    assert reached(agent, agent.model.reduce(losses[loss_name])) == TRAINS[loss_name]
 
 
 def test_averages_never_require_gradient(make_agent: MakeAgent, batch: Batch) -> None:
@@ -151,6 +154,13 @@ def test_policy_loss_reaches_the_policy_alone(
     monkeypatch.setattr(ActorCritic, "policy_loss", lambda *arguments: -original(*arguments))
     turned.update(batch, torch.Generator().manual_seed(0))
     assert changed(parts(agent), parts(turned)) == {"policy", "averaged_policy"}
+
+
+def test_imitation_reaches_the_policy_alone(make_agent: MakeAgent, batch: Batch) -> None:
+    agent = make_agent()
+    latents = agent.model.encode(batch, torch.Generator().manual_seed(0))
+    loss = agent.actor_critic.imitation_loss(latents.state[:, :-1].detach(), batch.action)
+    assert reached(agent, loss.mean()) == {"policy"}
 
 
 def test_value_loss_does_not_reach_the_policy(

@@ -1,0 +1,1 @@
+"""Planners, one family a file, chosen by name in `agent.planner`."""
