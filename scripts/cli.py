@@ -20,6 +20,7 @@ COMMANDS = {
     "train": ("scripts.train", "train an agent from pixels; an interrupted run goes on where it was"),
     "evaluate": ("scripts.evaluate", "returns of a trained agent, with video"),
     "bench": ("scripts.bench", "how fast each part of a training step is on this machine"),
+    "doctor": ("scripts.doctor", "what this machine has, and how to mend what is missing"),
 }
 
 # Exceptions that mean a mistake of the user, by name: most of their modules import torch, this one must not.
