@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -21,7 +22,17 @@ if TYPE_CHECKING:
 
 LOOKS = ("fast", "original")
 
+BACKENDS = ("egl", "osmesa", "glfw")
+"""In the order in which they are tried; the last draws into windows and needs a display."""
+
+PACKAGES = {
+    "egl": "apt-get install libegl1 libgl1-mesa-dri libopengl0",  # the last for PyOpenGL, which needs a libGL
+    "osmesa": "apt-get install libosmesa6",
+}
+"""Command that brings a backend to Debian and Ubuntu."""
+
 _HEADLESS_BACKENDS = ("egl", "osmesa")
+_SOFTWARE = ("llvmpipe", "softpipe", "swrast", "swiftshader", "software rasterizer")
 
 _PROBE = """
 import mujoco
@@ -42,18 +53,26 @@ class RenderingUnavailableError(RuntimeError):
     """No OpenGL backend can draw a frame on this machine; the message says what to install."""
 
 
+class RenderingTimeoutError(RenderingUnavailableError):
+    """A backend drew nothing in the time it was given."""
+
+
 @dataclass(frozen=True)
 class Backend:
     """An OpenGL backend that drew a frame.
 
     Attributes:
         name: value of `MUJOCO_GL`: egl, osmesa or glfw.
-        renderer: what OpenGL calls itself, for instance `llvmpipe (LLVM 15.0.6, 256 bits)`; `llvmpipe`
-            and `softpipe` draw on the CPU.
+        renderer: what OpenGL calls itself, for instance `llvmpipe (LLVM 15.0.6, 256 bits)`.
     """
 
     name: str
     renderer: str
+
+    @property
+    def is_software(self) -> bool:
+        """Whether it draws on the CPU."""
+        return any(name in self.renderer.lower() for name in _SOFTWARE)
 
 
 def select_backend(timeout_s: float = 60.0) -> Backend:
@@ -68,10 +87,9 @@ def select_backend(timeout_s: float = 60.0) -> Backend:
     Raises:
         RenderingUnavailableError: none works.
     """
-    chosen = os.environ.get("MUJOCO_GL", "").strip().lower()
-    windowed = ("glfw",) if os.environ.get("DISPLAY") else ()
+    chosen = chosen_backend()
     failures = []
-    for name in (chosen,) if chosen else _HEADLESS_BACKENDS + windowed:
+    for name in (chosen,) if chosen else usual_backends():
         try:
             backend = probe_backend(name, timeout_s)
         except RenderingUnavailableError as error:
@@ -82,6 +100,16 @@ def select_backend(timeout_s: float = 60.0) -> Backend:
     raise RenderingUnavailableError(_how_to_fix(chosen, failures))
 
 
+def chosen_backend() -> str:
+    """The user's choice, `MUJOCO_GL`, in lower case as dm_control wants it; empty where there is none."""
+    return os.environ.get("MUJOCO_GL", "").strip().lower()
+
+
+def usual_backends() -> tuple[str, ...]:
+    """What is tried, in this order, where the user has chosen nothing."""
+    return BACKENDS if os.environ.get("DISPLAY") else _HEADLESS_BACKENDS
+
+
 def ensure_backend() -> None:
     """Choose a backend, unless a parent process has: workers inherit its choice."""
     if multiprocessing.parent_process() is None or not os.environ.get("MUJOCO_GL"):
@@ -89,30 +117,58 @@ def ensure_backend() -> None:
 
 
 @functools.cache
-def probe_backend(name: str, timeout_s: float = 60.0) -> Backend:
+def probe_backend(name: str, timeout_s: float = 60.0, *, without: tuple[str, ...] = ()) -> Backend:
     """Draw a tiny scene with one backend in a process of its own.
 
     Args:
         name: egl, osmesa or glfw.
         timeout_s: longest that it may take, in seconds.
+        without: environment variables that the process does not get.
 
     Raises:
         RenderingUnavailableError: it failed or took too long.
     """
-    environment = {**os.environ, **_backend_environment(name)}
+    return Backend(name, ask_process(name, _PROBE, "renderer:", timeout_s, without=without))
+
+
+def ask_process(
+    name: str, program: str, label: str, timeout_s: float, *, without: tuple[str, ...] = ()
+) -> str:
+    """Run a program with one backend in a process of its own, because a broken driver may crash or hang.
+
+    Args:
+        name: egl, osmesa or glfw.
+        program: Python that prints the label and then its answer.
+        label: what precedes the answer.
+        timeout_s: longest that it may take, in seconds.
+        without: environment variables that the process does not get.
+
+    Returns:
+        The rest of the line after the label.
+
+    Raises:
+        RenderingUnavailableError: it failed or took too long.
+    """
+    inherited = {key: value for key, value in os.environ.items() if key not in without}
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _PROBE], env=environment, capture_output=True, text=True, timeout=timeout_s
+            [sys.executable, "-c", program],
+            env=inherited | _backend_environment(name),
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
         )
     except subprocess.TimeoutExpired:
-        raise RenderingUnavailableError(
+        raise RenderingTimeoutError(
             f"{name}: no frame within {timeout_s:g} s (a driver that hangs, or a busy machine: try again)"
         ) from None
-    _, found, renderer = done.stdout.partition("renderer: ")
+    if done.returncode < 0:  # the last line on stderr would be of something else
+        raise RenderingUnavailableError(f"{name}: killed by {signal.Signals(-done.returncode).name}")
+    _, found, answer = done.stdout.partition(label)
     if done.returncode or not found:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise RenderingUnavailableError(f"{name}: {lines[-1]}")
-    return Backend(name, renderer.strip())
+    return answer.strip().partition("\n")[0]
 
 
 def _backend_environment(name: str) -> dict[str, str]:
@@ -125,7 +181,7 @@ def _how_to_fix(chosen: str, failures: list[str]) -> str:
     unset = f" MUJOCO_GL={chosen} was tried alone: unset it to let others be tried." if chosen else ""
     return (
         "no OpenGL backend can draw frames here. On Debian or Ubuntu install one: "
-        "`apt-get install libegl1 libgl1-mesa-dri` (EGL) or `apt-get install libosmesa6` (OSMesa)."
+        f"`{PACKAGES['egl']}` (EGL) or `{PACKAGES['osmesa']}` (OSMesa); `nearfar doctor` says more."
         f"{unset} Tried: {tried}"
     )
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": ("scripts.evaluate", "returns of a trained agent, with video"),
     "inspect": ("scripts.inspect_run", "pictures of a run: imagined futures, plans, values, similarity"),
     "bench": ("scripts.bench", "how fast each part of a training step is on this machine"),
+    "doctor": ("scripts.doctor", "what this machine has, and how to mend what is missing"),
 }
 
 # Exceptions that mean a mistake of the user, by name: most of their modules import torch, this one must not.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,7 @@ from agent.actor_critic import discount_of
 from configs.schema import Config
 from envs.rendering import Backend
 from envs.spec import EnvSpec
-
-PACKAGES = ("nearfar", "torch", "numpy", "dm-control", "mujoco", "gymnasium", "pydantic", "safetensors")
+from scripts.machine import hardware, versions
 
 
 def make_manifest(
@@ -44,19 +41,12 @@ def make_manifest(
         "preset": config.preset,
         "rendering": {"backend": backend.name, "renderer": backend.renderer},
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": versions(),
         "git": _git_state(Path(__file__).parent),
-        "hardware": _hardware(device),
+        "hardware": hardware() | {"gpu": _gpu_name(device)},
         "device": str(device),
         "threads": torch.get_num_threads(),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # run from a checkout that was never installed
-        return None
 
 
 def _git_state(source: Path) -> dict[str, Any] | None:
@@ -74,20 +64,5 @@ def _git(directory: Path, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
 
 
-def _hardware(device: torch.device) -> dict[str, Any]:
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-    }
-
-
-def _cpu_model() -> str:
-    """Model name; Linux tells it in /proc only."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+def _gpu_name(device: torch.device) -> str | None:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None

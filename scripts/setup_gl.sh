@@ -5,7 +5,7 @@
 set -eu
 
 python=$1
-packages="libegl1 libgl1-mesa-dri"
+packages="libegl1 libgl1-mesa-dri libopengl0"
 
 works() {
     "$python" -c 'from envs.rendering import select_backend; print("rendering with", select_backend().name)' \
@@ -30,4 +30,4 @@ fi
 # shellcheck disable=SC2086  # lists of words
 { $sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y --no-install-recommends $packages; } ||
     { echo "Installing failed. Run: apt-get install $packages" >&2; exit 1; }
-works || { echo "Installed $packages, but no OpenGL backend works yet: see nearfar train." >&2; exit 1; }
+works || { echo "Installed $packages, but no OpenGL backend works yet: see nearfar doctor." >&2; exit 1; }

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 
 from configs.schema import Config
-from envs.rendering import RenderingUnavailableError, select_backend
+from envs.rendering import RenderingUnavailableError, probe_backend, select_backend
 from envs.spec import EnvSpec
 from world_model.batch import Batch
 
@@ -103,3 +106,29 @@ def make_batch() -> Callable[..., Batch]:
         )
 
     return make
+
+
+@pytest.fixture
+def machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Callable[[], list[str]]]]:
+    """Makes believe that each backend, given as a shell command, does this here; returns what was tried."""
+
+    def make(**backends: str) -> Callable[[], list[str]]:
+        tried = tmp_path / "tried"
+        tried.touch()
+        cases = "\n".join(f"{name}) {command};;" for name, command in backends.items())
+        script = tmp_path / "python"
+        script.write_text(
+            f'#!/bin/sh\necho "$MUJOCO_GL $PYOPENGL_PLATFORM" >> {tried}\ncase $MUJOCO_GL in\n{cases}\nesac\n'
+        )
+        script.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(script))
+        return lambda: tried.read_text().splitlines()
+
+    probe_backend.cache_clear()
+    with mock.patch.dict(os.environ):
+        for variable in ("MUJOCO_GL", "PYOPENGL_PLATFORM", "DISPLAY"):
+            os.environ.pop(variable, None)
+        yield make
+    probe_backend.cache_clear()

@@ -5,15 +5,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
 
 from envs import make_env
 from envs.rendering import (
+    PACKAGES,
     Backend,
     RenderingUnavailableError,
     ensure_backend,
@@ -22,35 +22,11 @@ from envs.rendering import (
 )
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = r"apt-get install libegl1 libgl1-mesa-dri.*apt-get install libosmesa6"
+TO_INSTALL = r"apt-get install libegl1 libgl1-mesa-dri libopengl0.*apt-get install libosmesa6"
 WORKS = "echo some log; echo 'renderer: llvmpipe (LLVM 15)'"
 BROKEN = "echo a traceback >&2; echo 'ImportError: no driver' >&2; exit 1"
 
 Machine = Callable[..., Callable[[], list[str]]]
-
-
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    """Makes believe that each backend, given as a shell command, does this here; returns what was tried."""
-
-    def make(**backends: str) -> Callable[[], list[str]]:
-        tried = tmp_path / "tried"
-        tried.touch()
-        cases = "\n".join(f"{name}) {command};;" for name, command in backends.items())
-        script = tmp_path / "python"
-        script.write_text(
-            f'#!/bin/sh\necho "$MUJOCO_GL $PYOPENGL_PLATFORM" >> {tried}\ncase $MUJOCO_GL in\n{cases}\nesac\n'
-        )
-        script.chmod(0o755)
-        monkeypatch.setattr(sys, "executable", str(script))
-        return lambda: tried.read_text().splitlines()
-
-    probe_backend.cache_clear()
-    with mock.patch.dict(os.environ):
-        for variable in ("MUJOCO_GL", "PYOPENGL_PLATFORM", "DISPLAY"):
-            os.environ.pop(variable, None)
-        yield make
-    probe_backend.cache_clear()
 
 
 def test_the_first_backend_that_draws_is_chosen(machine: Machine) -> None:
@@ -94,7 +70,9 @@ def test_the_users_choice_is_the_only_one_tried(machine: Machine) -> None:
 def test_a_users_choice_that_fails_is_named(machine: Machine) -> None:
     tried = machine(egl=WORKS, osmesa=BROKEN)
     os.environ["MUJOCO_GL"] = "osmesa"
-    with pytest.raises(RenderingUnavailableError, match=f"{PACKAGES}.*MUJOCO_GL=osmesa.*unset it") as failure:
+    with pytest.raises(
+        RenderingUnavailableError, match=f"{TO_INSTALL}.*MUJOCO_GL=osmesa.*unset it"
+    ) as failure:
         select_backend()
     assert str(failure.value).endswith("Tried: osmesa: ImportError: no driver")
     assert tried() == ["osmesa osmesa"]
@@ -103,7 +81,7 @@ def test_a_users_choice_that_fails_is_named(machine: Machine) -> None:
 
 def test_where_nothing_works_one_message_says_what_to_install(machine: Machine) -> None:
     machine(egl="exec sleep 60", osmesa="exit 3")
-    with pytest.raises(RenderingUnavailableError, match=PACKAGES) as failure:
+    with pytest.raises(RenderingUnavailableError, match=TO_INSTALL) as failure:
         select_backend(timeout_s=0.5)
     message = str(failure.value)
     assert "\n" not in message and "unset" not in message
@@ -153,8 +131,28 @@ except RenderingUnavailableError as error:
         text=True,
         check=True,
     )
-    assert "`apt-get install libegl1 libgl1-mesa-dri`" in done.stdout
+    assert "`apt-get install libegl1 libgl1-mesa-dri libopengl0`" in done.stdout
     assert "Tried: egl: " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("renderer", "software"),
+    [
+        ("llvmpipe (LLVM 15.0.6, 256 bits)", True),
+        ("softpipe", True),
+        ("Google SwiftShader", True),
+        ("Software Rasterizer", True),
+        ("NVIDIA H200/PCIe/SSE2", False),
+        ("Mesa Intel(R) UHD Graphics 620 (KBL GT2)", False),
+    ],
+)
+def test_what_draws_on_the_cpu_is_known_by_its_name(renderer: str, software: bool) -> None:
+    assert Backend("egl", renderer).is_software is software
+
+
+def test_setting_up_installs_what_the_message_recommends() -> None:
+    script = (ROOT / "scripts" / "setup_gl.sh").read_text(encoding="utf-8")
+    assert f'packages="{PACKAGES["egl"].removeprefix("apt-get install ")}"' in script
 
 
 @pytest.mark.gl
