@@ -3,9 +3,9 @@
     python benchmarks/distractors.py
 
 Draws `docs/figures/distractors.png`: a row without distractors, then one for each kind and strength; columns
-are moments of one episode, the same in all rows but for the pixels. Writes milliseconds of CPU time a decision
-of each kind, in both looks, to `benchmarks/results/distractors.csv`: with rendering in software, which counts
-towards it, that is what a decision takes, also where the machine is busy.
+are moments of one episode, the same in all rows but for the pixels. Writes milliseconds of CPU time a
+decision, of each kind in both looks, to `benchmarks/results/distractors.csv`: that counts rendering where it
+is done in software, and does not change with what else a machine does.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def draw() -> None:
             image = Image.fromarray(picture.transpose(1, 2, 0)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
             sheet.paste(image, (MARGIN + column * (SIDE + GAP), top))
     FIGURE.parent.mkdir(parents=True, exist_ok=True)
-    palette = sheet.quantize(256)
+    palette = sheet.quantize(256, kmeans=4)
     sheet.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(FIGURE, optimize=True)
 
 

@@ -98,7 +98,6 @@ def test_unknown_command_offers_near_names(capsys: pytest.CaptureFixture[str]) -
             "error: distract: unknown distractor 'backgruond'; perhaps you meant background",
         ),
         ("train --preset cpu --distract background=medum", "perhaps you meant medium (a folder is written"),
-        ("train --preset debug --distract background=./absent", "cannot read the backgrounds in "),
         ("evaluate somewhere --distract camera=hrad", "distract: unknown strength 'hrad' of camera; perhaps"),
         ("evaluate somewhere --episodes 0", "episodes: input should be greater than 0, not 0"),
     ],

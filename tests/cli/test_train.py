@@ -291,6 +291,12 @@ def test_distractors_of_a_run_are_recorded_and_replaced_in_evaluation(
     assert len({result["return_mean"] for result in found}) == 3, "the agent saw other pixels"
 
 
+def test_a_folder_without_backgrounds_leaves_no_run_behind(tmp_path: Path, mistake: Mistake) -> None:
+    text = mistake(*DEBUG, "--distract", f"background={tmp_path / 'absent'}", "--out", tmp_path / "run")
+    assert f"cannot read the backgrounds in {tmp_path / 'absent'}" in text
+    assert not (tmp_path / "run").exists()
+
+
 def test_evaluate_records_a_video_of_the_policy(
     finished: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
