@@ -153,6 +153,7 @@ def main() -> None:
             seed=0,
             size=config.size,
             look=config.look,
+            distract=config.distract,
             stack=config.stack,
             action_repeat=config.action_repeat,
         )

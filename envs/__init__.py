@@ -16,10 +16,13 @@ def make_env(
     seed: int = 0,
     size: int = 64,
     look: str = "fast",
+    distract: str = "none",
     action_repeat: int | None = None,
     stack: int = 3,
 ) -> gym.Env:
     """Build an environment by name; see `envs.registry.make_env`, which is imported only now."""
     from envs.registry import make_env as build
 
-    return build(task, seed=seed, size=size, look=look, action_repeat=action_repeat, stack=stack)
+    return build(
+        task, seed=seed, size=size, look=look, distract=distract, action_repeat=action_repeat, stack=stack
+    )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from configs.schema import NO_DISTRACTORS
 from envs.rendering import (
     BACKENDS,
     PACKAGES,
@@ -110,7 +111,16 @@ def frames_per_second() -> float:
     """
     from envs.dmc import DmcEnv
 
-    env = DmcEnv("cartpole", "swingup", seed=0, size=SIZE, look="fast", action_repeat=1, stack=1)
+    env = DmcEnv(
+        "cartpole",
+        "swingup",
+        seed=0,
+        size=SIZE,
+        look="fast",
+        distract=NO_DISTRACTORS,
+        action_repeat=1,
+        stack=1,
+    )
     obs, _ = env.reset(seed=0)
     if not obs.any():
         raise RuntimeError("the frames of the task are black")

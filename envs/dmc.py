@@ -38,6 +38,7 @@ class DmcEnv(gym.Env):
         seed: int,
         size: int,
         look: str,
+        distract: str,
         action_repeat: int,
         stack: int,
     ) -> None:
@@ -45,7 +46,14 @@ class DmcEnv(gym.Env):
         self._env = suite.load(domain, task, task_kwargs={"random": _MODEL_SEED})
         self._physics = self._env.physics
         self._env.task.random.seed(seed)
-        self._camera = make_camera(self._physics, size=size, camera_id=_CAMERAS.get(domain, 0), look=look)
+        self._camera = make_camera(
+            self._physics,
+            size=size,
+            camera_id=_CAMERAS.get(domain, 0),
+            look=look,
+            distract=distract,
+            seed=seed,
+        )
         self._center, self._half_range = _action_scale(self._env.action_spec())
         self._stacked: np.ndarray | None = None  # None: the episode has ended or not begun
         self._episode_frame = 0
@@ -59,6 +67,7 @@ class DmcEnv(gym.Env):
             can_terminate=type(self._env.task).get_termination is not Task.get_termination,
             physics_dim=self._physics.get_state().size,
             look=look,
+            distract=distract,
         )
         self.observation_space = gym.spaces.Box(0, 255, self.env_spec.obs_shape, np.uint8)
         self.action_space = gym.spaces.Box(-1.0, 1.0, self._center.shape, np.float32, seed=seed)
@@ -72,6 +81,7 @@ class DmcEnv(gym.Env):
             self._env.task.random.seed(seed)
         self._env.reset()
         self._episode_frame = 0
+        self._camera.start(seed)
         self._stacked = np.tile(self._camera.frame(), (self.env_spec.stack, 1, 1))
         return self._stacked.copy(), self._info(0)
 

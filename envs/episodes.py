@@ -1,8 +1,8 @@
 """The one store of experience: a folder of episodes, written once each, in the order of their ends.
 
-`store.json` says what all episodes share (task, look, shapes). `episode-00000042.safetensors` holds one
-episode, uncompressed, so that it can be memory-mapped, and without pickle, so that it can be trusted.
-Time indices follow `envs.spec`.
+`store.json` says what all episodes share (task, look, distractors, shapes). `episode-00000042.safetensors`
+holds one episode, uncompressed, so that it can be memory-mapped, and without pickle, so that it can be
+trusted. Time indices follow `envs.spec`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import safetensors
 import safetensors.numpy
 
 from agent.checkpoint import write_atomically
+from configs.schema import NO_DISTRACTORS
 from envs.spec import EnvSpec, Transition
 
 FORMAT = 1
@@ -55,6 +56,7 @@ class EpisodeInfo:
         seed: what the environment was reset with.
         frames: calls of the task's `step`.
         versions: of the software that matters for pixels and physics, by name.
+        distract: distractors of the pixels, as in `EnvSpec`.
     """
 
     task: str
@@ -65,6 +67,7 @@ class EpisodeInfo:
     seed: int
     frames: int
     versions: Mapping[str, str]
+    distract: str = NO_DISTRACTORS
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,7 @@ class EpisodeBuilder:
             seed=self._seed,
             frames=sum(transition.frames for transition in transitions),
             versions=self._versions,
+            distract=env_spec.distract,
         )
         rows = {name: [getattr(transition, name) for transition in transitions] for name in _DTYPES}
         rows["frame"].insert(0, frame)
@@ -203,7 +207,7 @@ class EpisodeStore:
 
     @property
     def shared(self) -> dict[str, Any]:
-        """What all episodes have in common: task, look, action_repeat, frame_shape, action_dim, physics_dim.
+        """What all episodes have in common: task, look, action_repeat, shapes, distractors if any.
 
         Raises:
             EpisodeError: nothing was ever stored here.
@@ -321,15 +325,22 @@ def _shared_facts(episode: Episode) -> dict[str, Any]:
         "frame_shape": list(episode.frame.shape[1:]),
         "action_dim": episode.action.shape[1],
         "physics_dim": episode.physics.shape[1],
-    }
+    } | _distractors_of(episode)
+
+
+def _distractors_of(episode: Episode) -> dict[str, str]:
+    """Nothing where there are none: stores from before there were any stay as valid as they were."""
+    distract = episode.info.distract
+    return {} if distract == NO_DISTRACTORS else {"distract": distract}
 
 
 def _metadata(episode: Episode) -> dict[str, str]:
     """Everything about an episode that a reader of the header alone may want, as strings."""
     facts = asdict(episode.info)
     versions = facts.pop("versions")
+    del facts["distract"]
     facts |= {f"version.{name}": version for name, version in versions.items()}
-    facts |= {"format": FORMAT, "return": episode.episode_return}
+    facts |= {"format": FORMAT, "return": episode.episode_return} | _distractors_of(episode)
     metadata = {name: str(value) for name, value in facts.items()}
     crc = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
     for name in _DTYPES:
@@ -341,7 +352,10 @@ def _info(metadata: Mapping[str, str]) -> EpisodeInfo:
     prefix = "version."
     numbers = {key: int(metadata[key]) for key in ("action_repeat", "lane", "episode", "seed", "frames")}
     versions = {key.removeprefix(prefix): text for key, text in metadata.items() if key.startswith(prefix)}
-    return EpisodeInfo(task=metadata["task"], look=metadata["look"], versions=versions, **numbers)
+    distract = metadata.get("distract", NO_DISTRACTORS)
+    return EpisodeInfo(
+        task=metadata["task"], look=metadata["look"], versions=versions, distract=distract, **numbers
+    )
 
 
 def _map(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:

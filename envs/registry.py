@@ -9,6 +9,8 @@ import difflib
 import re
 from typing import TYPE_CHECKING
 
+from configs.schema import NO_DISTRACTORS, DistractorOptions
+
 if TYPE_CHECKING:
     import gymnasium as gym
 
@@ -87,6 +89,7 @@ def make_env(
     seed: int = 0,
     size: int = 64,
     look: str = "fast",
+    distract: str = NO_DISTRACTORS,
     action_repeat: int | None = None,
     stack: int = 3,
 ) -> gym.Env:
@@ -98,6 +101,7 @@ def make_env(
             draws when it is loaded (lqr: its springs) is the same for every seed: one name, one task.
         size: height and width of the frames in pixels.
         look: `fast` or `original` rendering.
+        distract: distractors, for instance `background=medium,camera=easy`; see `envs.distractors`.
         action_repeat: frames each decision is held for; `None` is the task's customary value.
         stack: frames in an observation.
 
@@ -109,8 +113,11 @@ def make_env(
     Raises:
         UnknownTaskError: no such task.
         RenderingUnavailableError: frames cannot be drawn on this machine.
+        ValueError: there are no such distractors.
+        DistractorError: the distractors cannot be had.
     """
     task = canonical_task(task)
+    distract = check_distractors(task, distract)
     repeat = default_action_repeat(task) if action_repeat is None else action_repeat
     if task == COUNTING:
         from envs.counting import CountingEnv
@@ -124,7 +131,41 @@ def make_env(
     from envs.dmc import DmcEnv
 
     domain, name = _domain_and_task(task)
-    return DmcEnv(domain, name, seed=seed, size=size, look=look, action_repeat=repeat, stack=stack)
+    return DmcEnv(
+        domain,
+        name,
+        seed=seed,
+        size=size,
+        look=look,
+        distract=distract,
+        action_repeat=repeat,
+        stack=stack,
+    )
+
+
+def check_distractors(task: str, text: str) -> str:
+    """Find what is wrong with distractors before an environment is built, perhaps in another process.
+
+    Args:
+        task: canonical name.
+        text: distractors.
+
+    Returns:
+        Their text form with every name resolved.
+
+    Raises:
+        ValueError: there are no such distractors.
+        DistractorError: the task has no scene that they could change, or their folder cannot be used.
+    """
+    options = DistractorOptions.parse(text)
+    if options != DistractorOptions():
+        from envs.backgrounds import DistractorError, split_clips
+
+        if task == COUNTING:
+            raise DistractorError(f"{task} draws no scene to distract from: use --distract {NO_DISTRACTORS}")
+        if options.folder:
+            split_clips(options.folder)
+    return str(options)
 
 
 def _key(name: str) -> str:

@@ -17,8 +17,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from configs.schema import NO_DISTRACTORS, DistractorOptions
+
 if TYPE_CHECKING:
+    import mujoco
     from dm_control.mujoco import Physics
+    from dm_control.mujoco.engine import Camera
 
 LOOKS = ("fast", "original")
 
@@ -189,11 +193,16 @@ def _how_to_fix(chosen: str, failures: list[str]) -> str:
 class FrameCamera(Protocol):
     """Draws the current state of a physics simulation."""
 
+    def start(self, seed: int | None) -> None:
+        """Begin an episode with the seed of its reset, if it has one; call before its first frame."""
+
     def frame(self) -> np.ndarray:
         """A new frame, uint8 (3, size, size), that shares no memory with earlier ones."""
 
 
-def make_camera(physics: Physics, *, size: int, camera_id: int, look: str) -> FrameCamera:
+def make_camera(
+    physics: Physics, *, size: int, camera_id: int, look: str, distract: str, seed: int
+) -> FrameCamera:
     """Build the camera of a look; call before the first frame of this physics is drawn.
 
     Args:
@@ -201,15 +210,21 @@ def make_camera(physics: Physics, *, size: int, camera_id: int, look: str) -> Fr
         size: height and width in pixels.
         camera_id: camera of the model.
         look: `fast` or `original`.
+        distract: distractors, in the text form of `configs.schema.DistractorOptions`.
+        seed: determines the distractors of episodes that begin without a seed of their own.
 
     Raises:
-        ValueError: no such look.
+        ValueError: no such look, or no such distractors.
+        DistractorError: the folder of backgrounds cannot be used.
     """
-    if look == "fast":
-        return FastCamera(physics, size, camera_id)
-    if look == "original":
-        return OriginalCamera(physics, size, camera_id)
-    raise ValueError(f"look must be one of {', '.join(LOOKS)}; got {look!r}")
+    if look not in LOOKS:
+        raise ValueError(f"look must be one of {', '.join(LOOKS)}; got {look!r}")
+    if distract != NO_DISTRACTORS:
+        from envs.distractors import DistractedCamera
+
+        view = SuiteView(physics, size, camera_id, look)
+        return DistractedCamera(view, DistractorOptions.parse(distract), size=size, seed=seed)
+    return (FastCamera if look == "fast" else OriginalCamera)(physics, size, camera_id)
 
 
 class FastCamera:
@@ -219,16 +234,11 @@ class FastCamera:
     """
 
     def __init__(self, physics: Physics, size: int, camera_id: int) -> None:
-        """Set the model's visual quality, which is read when the OpenGL context is made."""
-        import mujoco
-        from dm_control.mujoco.engine import Camera
+        """Prepare the scene."""
+        self._camera = _fast_camera(physics, size, camera_id)
 
-        visual = physics.model.vis
-        visual.quality.shadowsize = 0
-        visual.quality.offsamples = 0
-        visual.global_.offwidth = visual.global_.offheight = size
-        self._camera = Camera(physics, height=size, width=size, camera_id=camera_id)
-        self._camera.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
+    def start(self, seed: int | None) -> None:
+        """See `FrameCamera.start`: all episodes are drawn alike."""
 
     def frame(self) -> np.ndarray:
         """See `FrameCamera.frame`."""
@@ -244,9 +254,64 @@ class OriginalCamera:
         self._size = size
         self._camera_id = camera_id
 
+    def start(self, seed: int | None) -> None:
+        """See `FrameCamera.start`: all episodes are drawn alike."""
+
     def frame(self) -> np.ndarray:
         """See `FrameCamera.frame`."""
         return _channels_first(self._physics.render(self._size, self._size, camera_id=self._camera_id))
+
+
+class SuiteView:
+    """A scene of dm_control that may be changed before it is drawn; see `envs.distractors.View`."""
+
+    def __init__(self, physics: Physics, size: int, camera_id: int, look: str) -> None:
+        """Prepare the scene in one of the looks."""
+        from dm_control.mujoco.engine import Camera
+
+        self._camera = (
+            _fast_camera(physics, size, camera_id)
+            if look == "fast"
+            else Camera(physics, height=size, width=size, camera_id=camera_id)
+        )
+        self._physics = physics
+        self._image = np.empty((size, size, 3), np.uint8)
+        self.model = physics.model.ptr
+        self.data = physics.data.ptr
+        self.scene = self._camera.scene.ptr
+
+    def update(self) -> None:
+        """See `View.update`."""
+        self._camera.update()
+
+    def draw(self) -> np.ndarray:
+        """See `View.draw`."""
+        contexts = self._physics.contexts
+        with contexts.gl.make_current() as context:
+            context.call(self._draw, contexts.mujoco.ptr)
+        return contexts.gl.to_pixels(self._image).copy()
+
+    def _draw(self, context: mujoco.MjrContext) -> None:
+        import mujoco
+
+        size = len(self._image)
+        viewport = mujoco.MjrRect(0, 0, size, size)
+        mujoco.mjr_render(viewport, self.scene, context)
+        mujoco.mjr_readPixels(self._image, None, viewport, context)
+
+
+def _fast_camera(physics: Physics, size: int, camera_id: int) -> Camera:
+    """Set the model's visual quality, which is read when the OpenGL context is made."""
+    import mujoco
+    from dm_control.mujoco.engine import Camera
+
+    visual = physics.model.vis
+    visual.quality.shadowsize = 0
+    visual.quality.offsamples = 0
+    visual.global_.offwidth = visual.global_.offheight = size
+    camera = Camera(physics, height=size, width=size, camera_id=camera_id)
+    camera.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
+    return camera
 
 
 def _channels_first(image: np.ndarray) -> np.ndarray:

@@ -13,6 +13,8 @@ from types import TracebackType
 
 import numpy as np
 
+from configs.schema import NO_DISTRACTORS
+
 
 @dataclass(frozen=True)
 class EnvSpec:
@@ -28,6 +30,7 @@ class EnvSpec:
         can_terminate: whether the task may end before its time limit.
         physics_dim: entries of the physics state vector, float64.
         look: `fast` or `original` rendering.
+        distract: distractors of the pixels, in the text form of `configs.schema.DistractorOptions`.
     """
 
     task: str
@@ -39,6 +42,7 @@ class EnvSpec:
     can_terminate: bool
     physics_dim: int
     look: str
+    distract: str = NO_DISTRACTORS  # as in checkpoints from before there were any
 
     @property
     def obs_shape(self) -> tuple[int, int, int]:

@@ -22,7 +22,8 @@ from typing import Any, cast
 import gymnasium as gym
 import numpy as np
 
-from envs.registry import COUNTING, canonical_task, make_env
+from configs.schema import NO_DISTRACTORS
+from envs.registry import COUNTING, canonical_task, check_distractors, make_env
 from envs.rendering import ensure_backend
 from envs.spec import EnvSpec, Pool, StepResult
 
@@ -49,6 +50,7 @@ class EnvMaker:
     look: str
     action_repeat: int | None
     stack: int
+    distract: str = NO_DISTRACTORS
 
     def __call__(self, index: int) -> gym.Env:
         """Build environment `index`, whose action space has a seed of its own."""
@@ -63,6 +65,7 @@ def make_pool(
     seed: int,
     size: int = 64,
     look: str = "fast",
+    distract: str = NO_DISTRACTORS,
     action_repeat: int | None = None,
     stack: int = 3,
     in_process: bool | None = None,
@@ -75,6 +78,7 @@ def make_pool(
         seed: of the first; each has one of its own.
         size: height and width in pixels.
         look: `fast` or `original`.
+        distract: distractors, as for `make_env`.
         action_repeat: unset: the task's customary value.
         stack: frames in an observation.
         in_process: whether they run in this process, one after another, or each in a worker process;
@@ -82,11 +86,13 @@ def make_pool(
 
     Raises:
         UnknownTaskError: no such task.
+        DistractorError: the distractors cannot be had.
         RenderingUnavailableError: frames cannot be drawn on this machine.
         WorkerError: a worker could not build its environment.
     """
     task = canonical_task(task)
-    make = EnvMaker(task, seed, size, look, action_repeat, stack)
+    distract = check_distractors(task, distract)
+    make = EnvMaker(task, seed, size, look, action_repeat, stack, distract)
     if count == 1 if in_process is None else in_process:
         return SerialPool(make, count)
     if task != COUNTING:

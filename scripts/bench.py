@@ -122,7 +122,7 @@ def _render_fps(config: Config) -> float:
     """Frames drawn a second in one process, each with one step of the physics before it."""
     from envs import make_env
 
-    env = make_env(config.task, size=config.size, look=config.look, action_repeat=1)
+    env = make_env(config.task, size=config.size, look=config.look, distract=config.distract, action_repeat=1)
     env.reset(seed=0)
     action = np.zeros_like(env.action_space.sample())
     step_s = _median(lambda: env.step(action), None)

@@ -29,6 +29,7 @@ USER_ERRORS = {
     "agent.checkpoint.CheckpointError",
     "agent.evaluation.runs.RunError",
     "configs.load.ConfigError",
+    "envs.backgrounds.DistractorError",
     "envs.episodes.EpisodeError",
     "envs.registry.UnknownTaskError",
     "envs.rendering.RenderingUnavailableError",

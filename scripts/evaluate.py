@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from configs.schema import ControlName, NonNegative, Options, Positive
+from configs.schema import NO_DISTRACTORS, ControlName, DistractorText, NonNegative, Options, Positive
 from scripts.options import parse_flags
 from scripts.wiring import make_evaluation_pool, resolve_device
 
@@ -27,6 +27,8 @@ class EvaluateOptions(Options):
     """Episodes to run."""
     control: ControlName | None = None
     """How actions are chosen; unset: as in the run."""
+    distract: DistractorText | None = None
+    """Distractors, for instance none for clean pixels; unset: as in the run, where draws are unseen."""
     seed: NonNegative = 0
     """Which episodes: the same seed gives the same ones."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -49,6 +51,8 @@ def main(arguments: Sequence[str]) -> int:
     loaded = load_agent(options.run, device=str(resolve_device(options.device)))
     select_backend()  # before MuJoCo is imported, which reads the choice from the environment
     config = loaded.agent.config
+    if options.distract is not None:
+        config = config.model_copy(update={"distract": options.distract})
     control = options.control or config.planner.control
     streams = Streams(options.seed)
     seeds = [streams.episode_seed("eval", index) for index in range(options.episodes)]
@@ -58,12 +62,12 @@ def main(arguments: Sequence[str]) -> int:
         from agent.reporting import write_episode
 
         write_episode(results[0], options.video)
-    summary = _summary(results, loaded.frames, control)
+    summary = _summary(results, loaded.frames, control, config.distract)
     print(json.dumps(summary) if options.as_json else _as_text(config.task, summary))
     return 0
 
 
-def _summary(results: list[EpisodeResult], frames: int, control: str) -> dict[str, Any]:
+def _summary(results: list[EpisodeResult], frames: int, control: str, distract: str) -> dict[str, Any]:
     returns = [result.episode_return for result in results]
     return {
         "return_mean": statistics.fmean(returns),
@@ -72,13 +76,15 @@ def _summary(results: list[EpisodeResult], frames: int, control: str) -> dict[st
         "episodes": len(returns),
         "frames": frames,
         "control": control,
+        "distract": distract,
     }
 
 
 def _as_text(task: str, summary: dict[str, Any]) -> str:
     returns = " ".join(f"{value:.1f}" for value in summary["returns"])
+    distracted = "" if summary["distract"] == NO_DISTRACTORS else f", {summary['distract']}"
     return (
-        f"{task} after {summary['frames']:,} frames, {summary['control']}: "
+        f"{task} after {summary['frames']:,} frames, {summary['control']}{distracted}: "
         f"{summary['return_mean']:.1f} ± {summary['return_std']:.1f} "
         f"over {summary['episodes']} episodes ({returns})"
     )

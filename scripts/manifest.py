@@ -34,6 +34,7 @@ def make_manifest(
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "task": config.task,
         "look": config.look,
+        "distract": config.distract,
         "size": config.size,
         "seed": config.seed,
         "action_repeat": env_spec.action_repeat,

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from configs.load import ConfigError, describe, load_preset
 from configs.schema import Config
-from envs.registry import canonical_task
+from envs.registry import canonical_task, check_distractors
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
@@ -32,12 +32,15 @@ def parse_config(prog: str, arguments: Sequence[str]) -> Config:
     Raises:
         ConfigError: unknown preset, or a value out of range.
         UnknownTaskError: no such task.
+        DistractorError: the distractors cannot be had.
         SystemExit: 2 for a misspelt flag, which is explained on stderr; 0 after `--help`.
     """
     preset = _resolve_preset(arguments)
     config = parse_flags(Config, prog, arguments, preset)
+    task = canonical_task(config.task)
+    check_distractors(task, config.distract)
     # The flag held the name as it was typed.
-    return config.model_copy(update={"preset": preset.preset, "task": canonical_task(config.task)})
+    return config.model_copy(update={"preset": preset.preset, "task": task})
 
 
 def _resolve_preset(arguments: Sequence[str]) -> Config:

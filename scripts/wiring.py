@@ -60,6 +60,7 @@ def make_task_pool(config: Config, count: int, *, in_process: bool | None = None
         size=config.size,
         stack=config.stack,
         look=config.look,
+        distract=config.distract,
         action_repeat=config.action_repeat,
         in_process=in_process,
     )

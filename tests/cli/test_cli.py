@@ -93,6 +93,12 @@ def test_unknown_command_offers_near_names(capsys: pytest.CaptureFixture[str]) -
         ),
         ("train --preset debug --planner.min-std 0.9", "planner.min_std 0.9 exceeds planner.max_std 0.4"),
         ("train --preset cpu --task dmc/walker-wlak", "dmc/walker-walk"),
+        (
+            "train --preset cpu --distract camera=easy,backgruond=hard",
+            "error: distract: unknown distractor 'backgruond'; perhaps you meant background",
+        ),
+        ("train --preset cpu --distract background=medum", "perhaps you meant medium (a folder is written"),
+        ("evaluate somewhere --distract camera=hrad", "distract: unknown strength 'hrad' of camera; perhaps"),
         ("evaluate somewhere --episodes 0", "episodes: input should be greater than 0, not 0"),
     ],
 )

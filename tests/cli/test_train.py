@@ -20,6 +20,7 @@ from PIL import Image
 
 from agent import load_agent
 from configs.load import load_config
+from envs.episodes import EpisodeStore
 from scripts import cli
 from scripts.launch import ALLOCATOR
 from scripts.train import StopFlag
@@ -119,7 +120,8 @@ def test_manifest_says_what_and_where(finished: tuple[Path, str]) -> None:
     assert manifest["rendering"]["renderer"]
     assert manifest["rendering"]["backend"] in ("egl", "osmesa", "glfw")
     assert manifest["versions"]["mujoco"].startswith("3.")
-    assert (manifest["task"], manifest["look"], manifest["seed"]) == ("dmc/cartpole-swingup", "fast", 1)
+    assert (manifest["task"], manifest["seed"]) == ("dmc/cartpole-swingup", 1)
+    assert (manifest["look"], manifest["distract"]) == ("fast", "none")
     assert manifest["hardware"]["cores"] >= 1
 
 
@@ -265,7 +267,34 @@ def test_evaluate_prints_json_alone(finished: tuple[Path, str]) -> None:
     assert (result["episodes"], len(result["returns"])) == (2, 2)
     assert result["return_mean"] == pytest.approx(sum(result["returns"]) / 2)
     assert result["frames"] == 2000
-    assert result["control"] == "mppi"
+    assert (result["control"], result["distract"]) == ("mppi", "none")
+
+
+def test_distractors_of_a_run_are_recorded_and_replaced_in_evaluation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    options = ("--distract", "color=easy,background=hard", "--frames", "1000", "--out", str(run))
+    assert cli.main([*DEBUG, *options]) == 0
+    expected = "background=hard,colour=easy"
+    assert load_config(run / "config.yaml").distract == expected
+    assert json.loads((run / "manifest.json").read_text(encoding="utf-8"))["distract"] == expected
+    assert EpisodeStore(run / "episodes").read(0).info.distract == expected
+    assert load_agent(run).agent.env_spec.distract == expected
+
+    found = []
+    for changed in ((), ("--distract", "none"), ("--distract", "camera=hard")):
+        capsys.readouterr()
+        assert cli.main(["evaluate", str(run), "--episodes", "1", "--json", *changed]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert [result["distract"] for result in found] == [expected, "none", "camera=hard"]
+    assert len({result["return_mean"] for result in found}) == 3, "the agent saw other pixels"
+
+
+def test_a_folder_without_backgrounds_leaves_no_run_behind(tmp_path: Path, mistake: Mistake) -> None:
+    text = mistake(*DEBUG, "--distract", f"background={tmp_path / 'absent'}", "--out", tmp_path / "run")
+    assert f"cannot read the backgrounds in {tmp_path / 'absent'}" in text
+    assert not (tmp_path / "run").exists()
 
 
 def test_evaluate_records_a_video_of_the_policy(

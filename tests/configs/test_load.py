@@ -5,17 +5,19 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from configs.load import (
     PRESET_DIRECTORY,
     ConfigError,
     check_resumable,
+    describe,
     load_config,
     load_preset,
     preset_names,
     save_config,
 )
-from configs.schema import Config
+from configs.schema import Config, DistractorOptions
 
 DEFAULT = Config()
 
@@ -95,6 +97,10 @@ def test_empty_preset_is_the_schema(tmp_path: Path) -> None:
             "actor_critic: {imagined_updates: 3}",
             "actor_critic: imagined_updates 3 is more than extra_updates 2",
         ),
+        (
+            "distract: backgruond=easy",
+            "distract: unknown distractor 'backgruond'; perhaps you meant background",
+        ),
         ("planner: {min_std: 0.9}", "planner.min_std 0.9 exceeds planner.max_std 0.4"),
         ("look: pretty", "look: input should be 'fast' or 'original', not 'pretty'"),
         ("{seed: -1, frames: 0}", "not -1; frames: "),
@@ -127,6 +133,7 @@ def test_config_survives_the_file(tmp_path: Path) -> None:
     config = Config.model_validate(
         {
             "task": "dmc/walker-walk",
+            "distract": "camera=hard",
             "action_repeat": 2,
             "actor_critic": {"discount": 0.97},
             "training": {"learning_rate": 1e-5},
@@ -190,3 +197,60 @@ def test_run_of_other_options_is_refused(new: Config, message: str) -> None:
 def test_all_differences_are_listed() -> None:
     with pytest.raises(ConfigError, match=r"seed was 1, now 7; size was 64, now 84"):
         check_resumable(Config(), change(seed=7, size=84))
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("none", "none"),
+        (" none ", "none"),
+        ("camera=easy", "camera=easy"),
+        ("camera=easy,background=medium", "background=medium,camera=easy"),
+        (" color = hard , background = easy", "background=easy,colour=hard"),
+        ("background=/a/clips,colour=easy", "background=/a/clips,colour=easy"),
+        ("background=/a/b/../clips/", "background=/a/clips"),
+        ("background=./clips", f"background={Path.cwd() / 'clips'}"),
+        ("background=~/clips", f"background={Path.home() / 'clips'}"),
+        ("background=/a=b/c", "background=/a=b/c"),
+    ],
+)
+def test_distractors_have_one_text_form(text: str, canonical: str) -> None:
+    config = change(distract=text)
+    assert config.distract == canonical
+    options = DistractorOptions.parse(canonical)
+    assert str(options) == canonical
+    assert options == DistractorOptions.parse(text)
+    assert (options.folder is not None) == ("/" in canonical)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "'' is no distractor: write KIND=STRENGTH, for instance background=medium,camera=easy, or none"),
+        ("easy", "'easy' is no distractor: write KIND=STRENGTH"),
+        ("camera=", "'camera=' is no distractor"),
+        ("camera=easy,", "'' is no distractor"),
+        ("none,camera=easy", "'none' is no distractor"),
+        ("colors=easy", "unknown distractor 'colors'; perhaps you meant colour"),
+        ("light=easy", "unknown distractor 'light'; there are background, colour, camera"),
+        ("camera=esay", "unknown strength 'esay' of camera; perhaps you meant easy"),
+        ("camera=9", "unknown strength '9' of camera; there are easy, medium, hard"),
+        ("camera=./clips", "unknown strength './clips' of camera"),
+        (
+            "background=medum",
+            "unknown strength 'medum' of background; perhaps you meant medium "
+            "(a folder is written with a slash: ./medum)",
+        ),
+        ("camera=easy,camera=hard", "camera is given twice: keep one of them"),
+        ("color=easy,colour=easy", "colour is given twice"),
+    ],
+)
+def test_mistake_in_distractors_is_explained(text: str, message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        change(distract=text)
+    assert describe(caught.value).startswith(f"distract: {message}")
+
+
+def test_run_with_other_distractors_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"\(distract was none, now camera=easy\)"):
+        check_resumable(Config(), change(distract="camera=easy"))

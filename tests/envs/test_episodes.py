@@ -45,7 +45,7 @@ def assert_same(first: Episode, second: Episode) -> None:
 
 
 def test_builder_gathers_an_episode_by_the_index_convention() -> None:
-    spec = EnvSpec("dmc/x-y", (3, 8, 8), 3, 2, 4, 20, True, 3, "original")
+    spec = EnvSpec("dmc/x-y", (3, 8, 8), 3, 2, 4, 20, True, 3, "original", "camera=easy")
     builder = EpisodeBuilder(spec, lane=2, versions={"mujoco": "3.17.0"})
     expected = make_episode(5)
     builder.start(expected.frame[1], expected.physics[1], episode=6, seed=1)
@@ -67,7 +67,7 @@ def test_builder_gathers_an_episode_by_the_index_convention() -> None:
         built = builder.add(transition)
         assert (built is None) == (t < 4)
     assert built is not None
-    info = EpisodeInfo("dmc/x-y", "original", 4, 2, 7, 99, 19, {"mujoco": "3.17.0"})
+    info = EpisodeInfo("dmc/x-y", "original", 4, 2, 7, 99, 19, {"mujoco": "3.17.0"}, "camera=easy")
     assert_same(built, replace(expected, info=info))
     with pytest.raises(ValueError, match="lane 2 adds a transition"):
         builder.add(transition)
@@ -135,6 +135,19 @@ def test_files_are_plain_safetensors_with_a_telling_header(tmp_path: Path) -> No
         "frames": "27",
         "version.mujoco": "3.17.0",
     }
+
+
+def test_distractors_are_told_of_where_there_are_any(tmp_path: Path) -> None:
+    """Elsewhere nothing is said, as in stores from before there were any: the tests above see none."""
+    plain = make_episode()
+    episode = replace(plain, info=replace(plain.info, distract="camera=easy"))
+    store = EpisodeStore(tmp_path)
+    store.commit(episode)
+    opened = EpisodeStore(tmp_path)
+    assert_same(opened.read(0), episode)
+    assert (opened.shared["distract"], opened.verify()) == ("camera=easy", [])
+    with pytest.raises(ValueError, match="'distract': 'camera=easy'"):
+        opened.commit(plain)
 
 
 def test_task_without_physics_state_can_be_stored(tmp_path: Path) -> None:
