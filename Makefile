@@ -17,7 +17,7 @@ help:
 	@echo "make setup        only make .venv from requirements.lock"
 	@echo "make lint         only format check, lint and types"
 	@echo
-	@echo "PYTHON=python3.12   the interpreter that .venv is made with (3.11 or newer)"
+	@echo "PYTHON=python3.12   the interpreter that .venv is made with (3.11 or 3.12)"
 	@echo "TORCH_INDEX=URL     package index for torch alone, for instance https://download.pytorch.org/whl/cpu"
 	@echo "                    (without an NVIDIA GPU, that saves the download of several GB)"
 
@@ -38,8 +38,8 @@ lint: setup
 setup: $(READY) $(GL_READY)
 
 $(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "nearfar needs Python 3.11 or newer: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
+		{ echo "nearfar needs Python 3.11 or 3.12: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "Python cannot make virtual environments here: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv .venv

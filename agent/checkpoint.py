@@ -60,6 +60,8 @@ def load(path: str | os.PathLike[str]) -> dict[Any, Any]:
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint {path} ({error.strerror}): check its path") from error
     except (ValueError, KeyError, safetensors.SafetensorError) as error:
+        if not _NUMBERED.fullmatch(Path(path).name):
+            raise CheckpointError(f"{path} is no checkpoint of nearfar: give the path of one") from error
         raise CheckpointError(
             f"checkpoint {path} is damaged or incomplete ({error}): delete it to go on from the one before"
         ) from error

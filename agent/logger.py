@@ -26,19 +26,35 @@ EVAL_COLUMNS = ("frames", "updates", "seconds", "return_mean", "return_std", "ep
 class Logger:
     """Appends records to the files of a run directory; each is on its way to disk when the call returns."""
 
-    def __init__(self, run_dir: str | os.PathLike[str], *, tensorboard: bool = True, frames: int = 0) -> None:
+    def __init__(
+        self,
+        run_dir: str | os.PathLike[str],
+        *,
+        tensorboard: bool = True,
+        frames: int = 0,
+        evaluated_at: int | None = None,
+    ) -> None:
         """Open the files; records later than `frames`, and a torn last line, are dropped.
 
         Args:
             run_dir: made where it does not exist.
             tensorboard: also write event files to `run_dir/tensorboard`.
             frames: frames of the checkpoint that the run goes on from, 0 for a new one.
+            evaluated_at: frames of the last evaluation that this checkpoint knows of; later ones will be
+                made again, so that their records are dropped, too; unset: those at `frames` stay.
         """
         run_dir = Path(run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
-        _cut(run_dir / "metrics.jsonl", "", lambda line: json.loads(line)["frames"] <= frames)
+        evaluated = frames if evaluated_at is None else evaluated_at
+
+        def is_kept(line: str) -> bool:
+            record = json.loads(line)
+            is_evaluation = any(name.startswith("eval/") for name in record)
+            return bool(record["frames"] <= (evaluated if is_evaluation else frames))
+
+        _cut(run_dir / "metrics.jsonl", "", is_kept)
         header = ",".join(EVAL_COLUMNS) + "\n"
-        _cut(run_dir / "eval.csv", header, lambda line: int(line.split(",")[0]) <= frames)
+        _cut(run_dir / "eval.csv", header, lambda line: int(line.split(",")[0]) <= evaluated)
         self._metrics = _open(run_dir / "metrics.jsonl")
         self._evaluations = _open(run_dir / "eval.csv")
         self._tensorboard = _make_writer(run_dir / "tensorboard", frames) if tensorboard else None

@@ -111,6 +111,7 @@ class Loop:
         self.losses: dict[str, torch.Tensor] = {}
         self.builders: list[EpisodeBuilder] = []
         self.saved_frames = self._resume()
+        self.saved_evaluation = self.progress.evaluated_at
         self.update = make_update(self.agent, streams.torch("augment", device))
         self.reporter = Reporter(run_dir, config, self.progress)
         self.meter = Meter()
@@ -155,6 +156,7 @@ class Loop:
                 self._learn(stop)
                 bar.update(progress.frames - before)
                 bar.set_postfix_str(self._postfix(), refresh=False)
+            bar.set_postfix_str(self._postfix())
         finished = progress.frames >= goal and not stop.requested
         stands_still = not self.obs and progress.updates >= self._updates_due()
         if finished or stands_still:  # episodes under way at the goal are left out of the last checkpoint
@@ -315,16 +317,16 @@ class Loop:
 
     def _save(self) -> None:
         """Write the snapshot of the last pause, unless it is on disk already."""
-        frames = self.snapshot["progress"]["frames"]
+        frames, evaluation = (self.snapshot["progress"][name] for name in ("frames", "evaluated_at"))
         every = self.config.logging.checkpoint_every_frames
         self.progress.save_at = (frames // every + 1) * every
-        if frames == self.saved_frames:
+        if (frames, evaluation) == (self.saved_frames, self.saved_evaluation):
             return
         self.snapshot["progress"]["save_at"] = self.progress.save_at
         directory = self.run_dir / "checkpoints"
         checkpoint.save(checkpoint.numbered(directory, frames), self.snapshot)
         checkpoint.retain(directory, keep_every=self.config.logging.keep_every_frames)
-        self.saved_frames = frames
+        self.saved_frames, self.saved_evaluation = frames, evaluation
 
     def _resume(self) -> int:
         """Load the newest checkpoint; episodes recorded after it are dropped and will be made again.

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.episodes import Episode, EpisodeStore
+from envs.episodes import Episode, EpisodeError, EpisodeStore
 from envs.spec import EnvSpec, Transition
 from world_model.batch import Batch
 
@@ -187,7 +187,7 @@ class Replay:
 
         Raises:
             ValueError: capacity or lanes differ from those saved, or the store lacks an episode.
-            EpisodeError: a stored episode is damaged.
+            EpisodeError: a stored episode is damaged or missing.
         """
         saved = (state["length"], len(state["lanes"]))
         if saved != (self._length, len(self._lanes)):
@@ -210,7 +210,10 @@ class Replay:
                 self._refill(*wanted.pop(stored.info.episode), stored)
         self._windows = int(self._valid.sum())
         if wanted:
-            raise ValueError(f"{store.path} lacks the episodes {sorted(wanted)} that this run has recorded")
+            raise EpisodeError(
+                f"{store.path} lacks the episodes {sorted(wanted)} that this run has recorded: "
+                "put copies there, or train in another --out"
+            )
 
     def check_invariants(self) -> None:
         """Recompute from episode numbers and times which windows are valid, and compare.

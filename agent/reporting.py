@@ -25,13 +25,18 @@ LAYOUT: Mapping[str, Mapping[str, list[Any]]] = {
         "value against return": ["Multiline", ["eval/start_value", "eval/discounted_return"]],
         "error of the value at the start": ["Multiline", ["eval/value_error"]],
         "losses": ["Multiline", ["loss/.*"]],
+        "Q of recorded actions and its target": ["Multiline", ["train/q_mean", "train/q_target_mean"]],
+        "gradient norms": ["Multiline", ["train/gradient_norm_.*"]],
     },
     "representation": {
         "retrieval by horizon": ["Multiline", ["train/retrieval_.*"]],
         "spread": ["Multiline", ["train/rank_me"]],
+        "far negatives of a query's own episode": ["Multiline", ["train/far_negatives"]],
+        "reward error at the horizon": ["Multiline", ["train/reward_error_at_horizon", "train/reward_mean"]],
     },
     "control": {
         "planner and policy": ["Multiline", ["train/plan_policy_gap", "train/plan_preferred"]],
+        "policy and recorded actions": ["Multiline", ["train/policy_data_gap"]],
         "time shares": ["Multiline", ["time/.*_share"]],
     },
 }
@@ -43,7 +48,12 @@ class Reporter:
     def __init__(self, run_dir: Path, config: Config, progress: Progress) -> None:
         """Open the log files; records later than where the run goes on from are dropped."""
         self._run_dir, self._config, self._progress = run_dir, config, progress
-        self._logger = Logger(run_dir, tensorboard=config.logging.tensorboard, frames=progress.frames)
+        self._logger = Logger(
+            run_dir,
+            tensorboard=config.logging.tensorboard,
+            frames=progress.frames,
+            evaluated_at=progress.evaluated_at,
+        )
 
     def __enter__(self) -> Reporter:
         """The reporter itself."""

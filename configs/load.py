@@ -77,13 +77,22 @@ def dump_yaml(config: Config) -> str:
 
 
 def save_config(config: Config, path: Path) -> None:
-    """Write every option, so that a crash leaves the old file or the new one."""
+    """Write every option, so that a crash leaves the old file or the new one.
+
+    Raises:
+        OSError: it cannot be written; `filename` says which.
+    """
     temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(dump_yaml(config))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(dump_yaml(config))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:  # those of write and fsync do not say which file
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def check_resumable(old: Config, new: Config) -> None:

@@ -108,7 +108,7 @@ class WorldModelOptions(Options):
     """Weight of the continuation (termination) cross-entropy, for tasks that can end."""
     bins: Annotated[int, Field(ge=3)] = 101
     """Bins of the two-hot reward and value distributions."""
-    symlog_limit: PositiveFloat = 7.0
+    symlog_limit: Annotated[float, Field(gt=0, le=80)] = 7.0
     """The bins span [-limit, limit] on the symlog axis."""
 
     @model_validator(mode="after")
@@ -208,7 +208,7 @@ class PlannerOptions(Options):
 class ReplayOptions(Options):
     """Experience in memory."""
 
-    capacity: Positive = 200_000
+    capacity: Annotated[int, Field(gt=0, le=100_000_000)] = 200_000
     """Observations kept, over all environments; the oldest are overwritten."""
     pair_share: Share = 0.5
     """Share of a batch's rows drawn in pairs from one episode, further apart than the near window."""
@@ -241,7 +241,7 @@ class TrainingOptions(Options):
     """Frames over which the noise falls from the one to the other."""
     cuda_graph: bool = False
     """Capture the update as one CUDA graph (on a CPU there is nothing to capture, and it has no effect)."""
-    threads: NonNegative = 0
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """CPU threads of the computation; 0 leaves it to torch."""
     deterministic: bool = False
     """Use deterministic kernels on CUDA."""
@@ -392,6 +392,12 @@ class Config(Options):
         if padding > self.size // 4:
             raise ValueError(
                 f"world_model.encoder.shift_padding {padding} exceeds a quarter of size {self.size}"
+            )
+        longest = self.world_model.horizon + max(self.stack, 2)
+        if self.replay.capacity // self.envs < longest:
+            raise ValueError(
+                f"replay.capacity {self.replay.capacity} over {self.envs} environments is less than the "
+                f"{longest} observations of one window: raise it, or lower world_model.horizon"
             )
         crop = self.world_model.encoder.crop
         if crop and not SMALLEST_FRAME <= crop <= self.size:

@@ -266,8 +266,8 @@ class EpisodeStore:
         return episode
 
     def drop_after(self, count: int) -> None:
-        """Keep the oldest `count` episodes, delete the others, the newest first."""
-        while len(self._ids) > count:
+        """Keep the episodes numbered below `count`, delete the others, the newest first."""
+        while self._ids and self._ids[-1] >= count:
             self._file(self._ids[-1]).unlink()
             self._ids.pop()
 

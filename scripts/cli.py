@@ -69,6 +69,8 @@ def _run(module: str, arguments: list[str]) -> int:
         return int(importlib.import_module(module).main(arguments))
     except KeyboardInterrupt:
         return 130
+    except MemoryError as error:
+        return _fail(f"not enough memory ({error}): lower --replay.capacity or --training.batch-size", 1)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

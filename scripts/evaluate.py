@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import statistics
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from configs.load import ConfigError
 from configs.schema import NO_DISTRACTORS, ControlName, DistractorText, NonNegative, Options, Positive
 from scripts.options import parse_flags
 from scripts.wiring import make_evaluation_pool, resolve_device
@@ -58,13 +60,23 @@ def main(arguments: Sequence[str]) -> int:
     seeds = [streams.episode_seed("eval", index) for index in range(options.episodes)]
     with make_evaluation_pool(config, options.episodes) as pool:
         results = evaluate(loaded.agent, pool, seeds, control=control, images=options.video is not None)
-    if options.video:
-        from agent.reporting import write_episode
-
-        write_episode(results[0], options.video)
     summary = _summary(results, loaded.frames, control, config.distract)
     print(json.dumps(summary) if options.as_json else _as_text(config.task, summary))
+    if options.video:
+        _write_video(results[0], options.video)
     return 0
+
+
+def _write_video(result: EpisodeResult, path: Path) -> None:
+    """Write an episode as a GIF, after its returns are printed: they must not be lost to a mistyped path."""
+    from agent.reporting import write_episode
+
+    try:
+        write_episode(result, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ConfigError(f"cannot write --video {path} ({error.strerror}): give another path") from error
 
 
 def _summary(results: list[EpisodeResult], frames: int, control: str, distract: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -42,10 +43,15 @@ def held_run_directory(path: Path, config: Config) -> Iterator[None]:
         lock.truncate(0)
         print(os.getpid(), file=lock, flush=True)
         saved = path / "config.yaml"
-        if saved.exists():
+        if saved.exists() and _holds_work(path):
             check_resumable(load_config(saved), config)
         save_config(config, saved)
         yield
+
+
+def _holds_work(path: Path) -> bool:
+    """Whether anything was learnt or recorded there, which other options would mix with theirs."""
+    return any(path.glob("checkpoints/*")) or any(path.glob("episodes/*"))
 
 
 def _make(path: Path) -> None:
@@ -53,11 +59,13 @@ def _make(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
         names = {entry.name for entry in path.iterdir()}
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         raise RunDirectoryError(
             f"{path} cannot be a run directory ({error.strerror}): give another --out"
         ) from error
-    if names - {".lock"} and "config.yaml" not in names:
+    if names - {".lock", "config.yaml.tmp"} and "config.yaml" not in names:
         raise RunDirectoryError(f"{path} exists and holds no run: give another --out, or an empty directory")
     if not os.access(path, os.W_OK):
         raise RunDirectoryError(f"{path} is not writable: give another --out")

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from configs.load import ConfigError
 from configs.schema import Config
 from scripts.options import parse_config
 from scripts.run_directory import held_run_directory
@@ -95,6 +96,11 @@ def _train(
         make_task_pool(config, config.envs) as pool,
         make_evaluation_pool(config, config.evaluation.episodes) as eval_pool,
     ):
+        if config.world_model.horizon > pool.env_spec.episode_steps:
+            raise ConfigError(
+                f"world_model.horizon {config.world_model.horizon} is longer than an episode of "
+                f"{config.task}, {pool.env_spec.episode_steps} decisions: lower it, or --action-repeat"
+            )
         return train(
             config,
             run_dir=run_dir,
@@ -118,6 +124,9 @@ def _closing_report(config: Config, run_dir: Path) -> str:
     picture = run_dir / "learning-curve.png"
     draw_learning_curve([run], published_scores(config.task, PUBLISHED_FRAMES), picture)
     lines = ["", results_table([run]), "", f"learning curve  {picture}"]
+    if not run.evaluations[-1].updates:
+        random = config.training.random_frames
+        lines.insert(0, f"nothing was learnt: raise --frames above --training.random-frames, {random:,}")
     videos = sorted((run_dir / "videos").glob("*.gif"))
     if videos:
         lines.append(f"last video      {videos[-1]}")

@@ -11,8 +11,9 @@ from agent.planners.base import GaussianSearch
 class MPPI(GaussianSearch):
     """Averages all candidates, weighted by a softmax of their returns; starts at the policy.
 
-    Source: Williams et al., arXiv:1707.02342; latent model, terminal value and warm start as in TD-MPC2,
-    arXiv:2310.16828. Deviations: offsets from a closed-loop policy instead of open-loop actions; all
+    Source: Williams et al., arXiv:1707.02342; latent model and terminal value as in TD-MPC2,
+    arXiv:2310.16828. Deviations: offsets from a closed-loop policy instead of open-loop actions; the plan
+    before is one of the first candidates, instead of the mean that the search starts from; all
     candidates are averaged instead of an elite, with a temperature in units of the spread of their
     returns. Both keep the plan from following the errors of single returns.
     """

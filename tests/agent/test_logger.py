@@ -110,6 +110,17 @@ def test_resume_cuts_what_came_after_the_checkpoint(torn: str, tmp_path: Path) -
     assert {name: (tmp_path / name).read_text() for name in before} == before
 
 
+def test_evaluations_that_a_checkpoint_does_not_know_of_are_cut(tmp_path: Path) -> None:
+    with Logger(tmp_path, tensorboard=False) as logger:
+        for frames in (8, 16):
+            write(logger, frames)
+            logger.scalars(frames, {"eval/start_value": 1.0}, updates=1, seconds=0.1)
+    Logger(tmp_path, tensorboard=False, frames=16, evaluated_at=8).close()
+    assert [line.split(",")[0] for line in (tmp_path / "eval.csv").read_text().splitlines()[1:]] == ["8"]
+    kept = [(record["frames"], "eval/start_value" in record) for record in records(tmp_path)]
+    assert kept == [(8, False), (8, True), (16, False)]
+
+
 @pytest.mark.parametrize("torn", ["24,3,0.24", "24,3,0.240,11,9.4,", "24,3,0.240,11,9.4,3", "2"])
 def test_torn_evaluation_is_dropped(torn: str, tmp_path: Path) -> None:
     with Logger(tmp_path, tensorboard=False) as logger:

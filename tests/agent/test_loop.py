@@ -223,6 +223,18 @@ def test_a_finished_run_stays_as_it_is(runner: Runner) -> None:
     assert {path: path.read_bytes() for path in (again.run_dir / "checkpoints").iterdir()} == before
 
 
+def test_each_evaluation_is_recorded_once(runner: Runner) -> None:
+    """Also that of a run that was finished, or was stopped while it evaluated, and goes on."""
+    changes: dict[str, Any] = {"frames": 60, "evaluation": runner.config.evaluation.model_dump()}
+    changes["evaluation"]["every_frames"] = 30
+    runner.run("run", stop_after=30, **changes)
+    for _ in range(3):
+        loop = runner.run("run", **changes)
+        assert [row[0] for row in evaluations(loop)] == ["frames", "30", "60"]
+        promised = [entry["frames"] for entry in records(loop) if "eval/start_value" in entry]
+        assert promised == [30, 60]
+
+
 def test_run_is_counted(runner: Runner) -> None:
     """Decisions, gradient steps and returns of a run, from the rules alone."""
     loop = runner.run("run")

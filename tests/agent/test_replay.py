@@ -12,7 +12,7 @@ from scipy.stats import chisquare
 
 from agent import checkpoint
 from agent.replay import Replay
-from envs.episodes import EpisodeBuilder, EpisodeStore
+from envs.episodes import EpisodeBuilder, EpisodeError, EpisodeStore
 from envs.spec import EnvSpec, Transition
 from world_model.batch import Batch
 
@@ -380,7 +380,7 @@ def test_restore_refuses_what_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="resume with the options of the first run"):
         make_replay(31).restore(store, replay.state_dict())
     store.drop_after(len(store) - 1)
-    with pytest.raises(ValueError, match="lacks the episodes"):
+    with pytest.raises(EpisodeError, match="lacks the episodes"):
         make_replay(30).restore(store, replay.state_dict())
 
 

@@ -92,6 +92,14 @@ def test_unknown_command_offers_near_names(capsys: pytest.CaptureFixture[str]) -
             "error: actor_critic: imagined_updates 3 is more than extra_updates 2",
         ),
         ("train --preset debug --planner.min-std 0.9", "planner.min_std 0.9 exceeds planner.max_std 0.4"),
+        (
+            "train --preset debug --replay.capacity 4",
+            "replay.capacity 4 over 1 environments is less than the 6",
+        ),
+        ("train --preset debug --world-model.symlog-limit 100", "symlog_limit: input should be less than or"),
+        ("train --preset debug --training.threads 1099511627776", "training.threads: input should be less"),
+        ("train --preset debug --out /proc/nearfar", "/proc/nearfar cannot be a run directory"),
+        ("evaluate README.md", "README.md is no checkpoint of nearfar: give the path of one"),
         ("train --preset cpu --task dmc/walker-wlak", "dmc/walker-walk"),
         (
             "train --preset cpu --distract camera=easy,backgruond=hard",

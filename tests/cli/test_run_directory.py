@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -25,10 +26,40 @@ def test_run_may_be_extended(tmp_path: Path) -> None:
 
 def test_other_options_are_refused_and_change_nothing(tmp_path: Path) -> None:
     with held_run_directory(tmp_path, Config(seed=1)):
-        pass
+        (tmp_path / "episodes").mkdir()
+        (tmp_path / "episodes" / "store.json").touch()
     with pytest.raises(ConfigError, match="seed was 1, now 2"), held_run_directory(tmp_path, Config(seed=2)):
         pass
     assert load_config(tmp_path / "config.yaml").seed == 1
+
+
+def test_a_run_that_has_not_begun_may_change_its_options(tmp_path: Path) -> None:
+    with held_run_directory(tmp_path, Config(seed=1)):
+        pass
+    with held_run_directory(tmp_path, Config(seed=2)):
+        assert load_config(tmp_path / "config.yaml").seed == 2
+
+
+def test_a_full_disk_leaves_a_directory_that_can_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match=r"config\.yaml"), held_run_directory(tmp_path, Config()):
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    (tmp_path / "config.yaml.tmp").touch()  # of a process that was killed
+    with held_run_directory(tmp_path, Config()):
+        pass
+
+
+def test_impossible_places_are_named(tmp_path: Path) -> None:
+    for path in (Path("/proc/nearfar"), tmp_path / (300 * "x")):
+        with pytest.raises(RunDirectoryError, match="another --out"), held_run_directory(path, Config()):
+            pass
 
 
 def test_second_process_is_refused(tmp_path: Path) -> None:
