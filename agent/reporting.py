@@ -33,6 +33,7 @@ LAYOUT: Mapping[str, Mapping[str, list[Any]]] = {
     "control": {
         "planner and policy": ["Multiline", ["train/plan_policy_gap", "train/plan_preferred"]],
         "time shares": ["Multiline", ["time/.*_share"]],
+        "environments built again": ["Multiline", ["train/restarts"]],
     },
 }
 
