@@ -3,6 +3,9 @@
 A run's state is saved only at *pauses*, when every environment stands at an episode's end: then the
 episode store, the replay's positions and the random streams are one consistent whole, and a resumed
 run goes on bit for bit (CPU).
+
+Where an environment fails, the episode under way is left out of everything that is kept and counted, and
+another one takes its place; there is no pause until it has done so (`agent.progress`).
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from agent import checkpoint
 from agent.agent import Agent, Controller
@@ -28,7 +32,7 @@ from agent.rollout import evaluate
 from agent.seeding import Streams
 from configs.schema import Config, TrainingOptions
 from envs.episodes import EpisodeBuilder, EpisodeStore
-from envs.spec import Pool, StepResult, Transition
+from envs.spec import Pool, StepResult, Transition, WorkerError
 from world_model.batch import Batch
 
 
@@ -40,11 +44,13 @@ class TrainingResult:
         frames: environment frames.
         finished: whether these were its goal.
         seconds: training time without evaluation, over all resumes.
+        restarts: environments that failed and were built again, over all resumes.
     """
 
     frames: int
     finished: bool
     seconds: float
+    restarts: int
 
 
 def train(
@@ -72,7 +78,7 @@ def train(
 
     Raises:
         CheckpointError: the newest checkpoint cannot be read.
-        WorkerError: an environment failed.
+        WorkerError: an environment fails too often; the run is saved.
         OSError: the run directory cannot be written.
     """
     with Loop(config, run_dir, device, pool, eval_pool, streams) as loop:
@@ -112,6 +118,7 @@ class Loop:
         self.builders: list[EpisodeBuilder] = []
         self.saved_frames = self._resume()
         self.saved_evaluation = self.progress.evaluated_at
+        self.earlier_restarts = self.progress.restarts
         self.update = make_update(self.agent, streams.torch("augment", device))
         self.reporter = Reporter(run_dir, config, self.progress)
         self.meter = Meter()
@@ -134,21 +141,41 @@ class Loop:
         ]
 
     def run(self, stop: StopRequest) -> TrainingResult:
-        """Collect and learn until done or asked to stop."""
-        progress, goal = self.progress, self.config.frames
-        with tqdm(
-            total=goal,
+        """Collect and learn until done or asked to stop.
+
+        Raises:
+            WorkerError: an environment fails too often; the last pause is saved.
+        """
+        progress = self.progress
+        try:
+            self._run(stop)
+        except WorkerError as error:
+            self._save()
+            saved = f"the run is saved at {self.saved_frames:,} frames, the same command goes on from there"
+            raise WorkerError(f"{error}; {saved}") from error
+        finished = self._is_done() and not stop.requested
+        stands_still = self._stands_still() and progress.updates >= self._updates_due()
+        if finished or stands_still:  # episodes under way at the goal are left out of the last checkpoint
+            self.snapshot = self._state()
+        self._save()
+        return TrainingResult(progress.frames, finished, progress.seconds, progress.restarts)
+
+    def _run(self, stop: StopRequest) -> None:
+        progress = self.progress
+        bar = tqdm(
+            total=self.config.frames,
             initial=progress.frames,
             unit="frame",
             unit_scale=True,
             smoothing=0.02,
             disable=not self.config.logging.progress,
             dynamic_ncols=True,
-        ) as bar:
+        )
+        with bar, logging_redirect_tqdm():
             while not stop.requested:
                 if self._evaluation_is_due():
                     self._evaluate(stop)
-                if progress.frames >= goal:
+                if self._is_done():
                     break
                 before = progress.frames
                 self._pause_or_reset()
@@ -157,12 +184,13 @@ class Loop:
                 bar.update(progress.frames - before)
                 bar.set_postfix_str(self._postfix(), refresh=False)
             bar.set_postfix_str(self._postfix())
-        finished = progress.frames >= goal and not stop.requested
-        stands_still = not self.obs and progress.updates >= self._updates_due()
-        if finished or stands_still:  # episodes under way at the goal are left out of the last checkpoint
-            self.snapshot = self._state()
-        self._save()
-        return TrainingResult(progress.frames, finished, progress.seconds)
+
+    def _is_done(self) -> bool:
+        return self.progress.frames >= self.config.frames and self.progress.is_settled
+
+    def _stands_still(self) -> bool:
+        """Whether all that happened can be saved: no episode is under way, and none that failed is owed."""
+        return not self.obs and self.progress.is_settled
 
     def _postfix(self) -> str:
         best = f"{self.progress.best_return:.0f}" if np.isfinite(self.progress.best_return) else "-"
@@ -175,49 +203,53 @@ class Loop:
 
         Where a checkpoint is due, environments wait for one another, so that such a moment comes.
         """
-        count = self.pool.count
-        if not self.obs:
+        if self._stands_still():
             self.controller.start_counting()
             with self.meter.measure("saving"):
                 self.snapshot = self._state()
                 if self.progress.frames >= self.progress.save_at:
                     self._save()
-        elif self.progress.frames >= self.progress.save_at:
+        elif self.obs and self.progress.frames >= self.progress.save_at:
             return
-        idle = [lane for lane in range(count) if lane not in self.obs]
+        while idle := [lane for lane in range(self.pool.count) if lane not in self.obs]:
+            self._start_episodes(idle)
+
+    def _start_episodes(self, lanes: list[int]) -> None:
+        """Start an episode in each of these environments that does not fail at it."""
         episodes = self.progress.episodes
-        seeds = {lane: self.streams.episode_seed("env", episodes[lane], lane) for lane in idle}
+        seeds = {lane: self.streams.episode_seed("env", episodes[lane], lane) for lane in lanes}
+        for lane in lanes:  # a seed with which a reset failed is not used again
+            episodes[lane] += 1
         with self.meter.measure("environment"):
-            started = self.pool.reset(seeds) if seeds else {}
+            started = self.pool.reset(seeds)
         for lane, (obs, physics) in started.items():
             frame = obs[-3:]
             episode = self.replay.start(lane, frame)
             self.builders[lane].start(frame, physics, episode=episode, seed=seeds[lane])
             self.controller.reset(lane)
             self.obs[lane], self.returns[lane] = obs, 0.0
-            episodes[lane] += 1
 
     def _collect(self) -> None:
         """One decision in every environment that runs."""
+        is_random = self.progress.frames < self.config.training.random_frames
         with self.meter.measure("acting"):
-            actions = self._actions()
+            actions = self._actions(is_random)
         with self.meter.measure("environment"):
             steps = self.pool.step(actions)
         for lane, step in steps.items():
-            self._record(lane, actions[lane], step)
-        self.progress.steps += len(steps)
+            self._record(lane, actions[lane], step, is_random)
+        for lane in actions.keys() - steps.keys():
+            self._leave_out(lane)
 
-    def _actions(self) -> dict[int, np.ndarray]:
-        progress = self.progress
-        if progress.frames < self.config.training.random_frames:
-            progress.random_steps += len(self.obs)
+    def _actions(self, is_random: bool) -> dict[int, np.ndarray]:
+        if is_random:
             rng, dim = self.streams.numpy("policy"), self.pool.env_spec.action_dim
             actions = {lane: rng.uniform(-1, 1, dim).astype(np.float32) for lane in self.obs}
             self.controller.took(actions)
             return actions
-        return self.controller.act(self.obs, exploration_std(self.config.training, progress.frames))
+        return self.controller.act(self.obs, exploration_std(self.config.training, self.progress.frames))
 
-    def _record(self, lane: int, action: np.ndarray, step: StepResult) -> None:
+    def _record(self, lane: int, action: np.ndarray, step: StepResult, is_random: bool) -> None:
         transition = Transition(
             frame=step.obs[-3:],
             action=action,
@@ -229,7 +261,7 @@ class Loop:
         )
         self.replay.add(lane, transition)
         episode = self.builders[lane].add(transition)
-        self.progress.frames += step.frames
+        self.progress.count(step.frames, is_random=is_random)
         self.returns[lane] += step.reward
         self.obs[lane] = step.obs
         if episode is not None:
@@ -237,6 +269,13 @@ class Loop:
             self.store.commit(episode)
             self.progress.last_return = self.returns[lane]
             self.reporter.scalars({"train/episode_return": self.returns[lane]})
+
+    def _leave_out(self, lane: int) -> None:
+        """Forget the episode under way in an environment that failed."""
+        self.replay.discard(lane)
+        lost = self.builders[lane].discard()
+        self.progress.leave_out(sum(transition.frames for transition in lost), len(lost))
+        del self.obs[lane]
 
     # Learning.
 
@@ -269,18 +308,21 @@ class Loop:
         values |= {name: float(value) for name, value in self.agent.diagnose(batch, generator).items()}
         values |= self.controller.planner_metrics()
         values["replay/windows"] = len(self.replay)
-        self._account_time()
+        self._account()
+        values["train/restarts"] = self.progress.restarts
         self.reporter.scalars(values | self.meter.shares())
 
-    def _account_time(self) -> None:
-        """Move the time that passed since the last call into the run's total."""
+    def _account(self) -> None:
+        """Bring the run's totals of time and restarts up to date."""
         self.progress.seconds += self.meter.lap()
+        here = self.pool.restarts + self.eval_pool.restarts
+        self.progress.restarts = self.earlier_restarts + here
 
     # Evaluating and saving.
 
     def _evaluation_is_due(self) -> bool:
         progress = self.progress
-        is_new = progress.frames > progress.evaluated_at
+        is_new = progress.frames > progress.evaluated_at and progress.is_settled
         return is_new and progress.frames >= min(progress.evaluate_at, self.config.frames)
 
     def _evaluate(self, stop: StopRequest) -> None:
@@ -288,7 +330,7 @@ class Loop:
 
         One that is cut short is not recorded, and made again when the run goes on.
         """
-        self._account_time()
+        self._account()
         options, progress = self.config.evaluation, self.progress
         seeds = [self.streams.episode_seed("eval", i) for i in range(options.episodes)]
         with self.agent.steady.acting():
@@ -305,7 +347,7 @@ class Loop:
 
     def _state(self) -> dict[str, Any]:
         """Everything that a resumed run needs, with copies of what training changes in place."""
-        self._account_time()
+        self._account()
         return {
             "env_spec": asdict(self.pool.env_spec),
             "progress": asdict(self.progress),

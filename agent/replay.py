@@ -94,7 +94,7 @@ class Replay:
 
     @property
     def observations(self) -> int:
-        """Observations held now, over all lanes."""
+        """Slots that hold observations now, or did until their episode was left out, over all lanes."""
         return int(self._filled().sum())
 
     def start(self, lane: int, frame: np.ndarray) -> int:
@@ -139,6 +139,26 @@ class Replay:
         span.last = ring.head
         self._append(lane, transition.frame, span.episode, span.last - span.start)
         ring.is_open = not (transition.terminated or transition.truncated)
+
+    def discard(self, lane: int) -> None:
+        """Leave out the episode under way: none of it is drawn any more.
+
+        Its slots stay empty until they are written again. The older observations that it has overwritten are
+        lost all the same, so positions go on behind it: a restored replay then has the same windows.
+
+        Raises:
+            ValueError: no episode is under way in the lane.
+        """
+        ring = self._lanes[lane]
+        if not ring.is_open:
+            raise ValueError(f"lane {lane}: no episode has been started")
+        span = ring.spans.pop()
+        ring.is_open = False
+        positions = np.arange(max(span.start, ring.head - self._length), ring.head)
+        rows = lane * self._length + positions % self._length
+        self._windows -= int(self._valid[rows].sum())
+        self._valid[rows] = False
+        self._episode[rows] = -1
 
     def sample(self, batch_size: int, rng: np.random.Generator) -> Batch:
         """Draw windows uniformly, some of them in pairs from one episode.

@@ -38,6 +38,7 @@ LAYOUT: Mapping[str, Mapping[str, list[Any]]] = {
         "planner and policy": ["Multiline", ["train/plan_policy_gap", "train/plan_preferred"]],
         "policy and recorded actions": ["Multiline", ["train/policy_data_gap"]],
         "time shares": ["Multiline", ["time/.*_share"]],
+        "environments built again": ["Multiline", ["train/restarts"]],
     },
 }
 

@@ -9,7 +9,10 @@ import torch
 
 from agent.agent import Agent, Controller
 from agent.progress import StopRequest
-from envs.spec import Pool
+from envs.spec import Pool, WorkerError
+
+MAX_ATTEMPTS = 3
+"""Times that episodes are begun: what fails at the same seeds each time is no accident."""
 
 
 @dataclass
@@ -58,14 +61,25 @@ def evaluate(
 
     Returns:
         Results in the order of `seeds`. Episodes run in groups of `pool.count`, each group with a
-        planner stream of its own, so that the first results do not depend on how many follow.
+        planner stream of its own, so that the first results do not depend on how many follow. Where an
+        environment fails, its whole group is made again, so that results do not depend on that either.
+
+    Raises:
+        WorkerError: environments fail at the same seeds again and again.
     """
     results: list[EpisodeResult] = []
     for first in range(0, len(seeds), pool.count):
-        group = [EpisodeResult(seed) for seed in seeds[first : first + pool.count]]
-        generator = torch.Generator(agent.device).manual_seed(group[0].seed)
-        controller = Controller(agent, len(group), generator, control=control)
-        _run_group(controller, pool, group, images=images and first == 0, stop=stop)
+        chosen = seeds[first : first + pool.count]
+        for _ in range(MAX_ATTEMPTS):
+            group = [EpisodeResult(seed) for seed in chosen]
+            generator = torch.Generator(agent.device).manual_seed(group[0].seed)
+            controller = Controller(agent, len(group), generator, control=control)
+            if _run_group(controller, pool, group, images=images and first == 0, stop=stop):
+                break
+        else:
+            raise WorkerError(
+                f"{pool.env_spec.task} failed in {MAX_ATTEMPTS} attempts to evaluate with the seeds {chosen}"
+            )
         results += group
     return results
 
@@ -77,8 +91,11 @@ def _run_group(
     *,
     images: bool,
     stop: StopRequest | None,
-) -> None:
+) -> bool:
+    """Fill in the results; returns False as soon as an environment fails."""
     started = pool.reset({i: result.seed for i, result in enumerate(group)})
+    if len(started) < len(group):
+        return False
     obs = {i: first_obs for i, (first_obs, _) in started.items()}
     for i, value in controller.values(obs).items():
         group[i].start_value = value
@@ -86,8 +103,11 @@ def _run_group(
         if images and 0 in obs:
             group[0].images.append(obs[0][-3:])
         steps = pool.step(controller.act(obs))
+        if len(steps) < len(obs):
+            return False
         for i, step in steps.items():
             group[i].episode_return += step.reward
             group[i].rewards.append(step.reward)
             group[i].decision_frames.append(step.frames)
         obs = {i: step.obs for i, step in steps.items() if not (step.terminated or step.truncated)}
+    return True

@@ -164,8 +164,14 @@ class EpisodeBuilder:
         if not (transition.terminated or transition.truncated):
             return None
         episode = self._finish(*self._first)
-        self._first = None
+        self._first, self._transitions = None, []
         return episode
+
+    def discard(self) -> list[Transition]:
+        """Forget the episode under way; returns its decisions."""
+        lost = self._transitions
+        self._first, self._transitions = None, []
+        return lost
 
     def _finish(self, frame: np.ndarray, physics: np.ndarray) -> Episode:
         transitions, env_spec = self._transitions, self._env_spec

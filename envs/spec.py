@@ -100,16 +100,25 @@ class StepResult:
     frames: int
 
 
+class WorkerError(RuntimeError):
+    """Environments cannot be built, or fail so often that going on makes no sense."""
+
+
 class Pool(ABC):
-    """Environments 0 .. count - 1 of one task.
+    """Environments 0 .. count - 1 of one task, each built again when it fails.
+
+    An environment fails when it raises, dies, hangs, or returns a reward that is no number. It is then
+    missing from the results, its episode is lost, and it takes part again from its next reset on.
 
     Attributes:
         env_spec: facts about the task, the same for all.
         count: number of environments.
+        restarts: times that one of them was built again.
     """
 
     env_spec: EnvSpec
     count: int
+    restarts: int
 
     @abstractmethod
     def reset(self, seeds: dict[int, int]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
@@ -119,10 +128,11 @@ class Pool(ABC):
             seeds: index -> seed of the episode.
 
         Returns:
-            Index -> (obs, physics), as in `StepResult`.
+            Index -> (obs, physics), as in `StepResult`, of those that did not fail.
 
         Raises:
-            WorkerError: one of them failed.
+            WorkerError: one of them fails too often; the pool is closed.
+            RuntimeError: the pool was closed before.
         """
 
     @abstractmethod
@@ -132,8 +142,12 @@ class Pool(ABC):
         Args:
             actions: index -> action, float32 (A,).
 
+        Returns:
+            Index -> result, of those that did not fail.
+
         Raises:
-            WorkerError: one of them failed.
+            WorkerError: one of them fails too often; the pool is closed.
+            RuntimeError: the pool was closed before.
         """
 
     @abstractmethod

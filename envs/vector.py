@@ -8,16 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-import multiprocessing
-import os
-import threading
 import time
-import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
-from typing import Any, cast
+from multiprocessing.connection import wait
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -25,19 +20,15 @@ import numpy as np
 from configs.schema import NO_DISTRACTORS
 from envs.registry import COUNTING, canonical_task, check_distractors, make_env
 from envs.rendering import ensure_backend
-from envs.spec import EnvSpec, Pool, StepResult
+from envs.spec import Pool, StepResult, WorkerError
+from envs.supervision import Failure, SupervisedPool
+from envs.worker import EnvFunction, MakeEnv, Worker, env_spec_of
 
 START_TIMEOUT_S = 120.0
 """Longest that a worker may take to import, load its task and draw."""
+ANSWER_TIMEOUT_S = 60.0
+"""Longest that a reset or a step may take before its worker counts as hung."""
 _CLOSE_TIMEOUT_S = 2.0
-
-MakeEnv = Callable[[int], gym.Env]
-"""Builds the environment of a worker from its index; picklable, so that it can be sent to a process."""
-EnvFunction = Callable[[gym.Env, Any], Any]
-
-
-class WorkerError(RuntimeError):
-    """An environment raised, died, hung, or returned a reward that is no number; the pool is closed."""
 
 
 @dataclass(frozen=True)
@@ -100,44 +91,67 @@ def make_pool(
     return ProcessPool(make, count)
 
 
-class SerialPool(Pool):
-    """Environments in this process, stepped one after another."""
+class SerialPool(SupervisedPool):
+    """Environments in this process, stepped one after another.
+
+    One that raises is built again. One that hangs, or ends the process, takes this process with it: only
+    `ProcessPool` can notice that.
+    """
 
     def __init__(self, make: MakeEnv, count: int) -> None:
         """Build the environments."""
-        self._envs = [make(index) for index in range(count)]
+        super().__init__(count)
+        self._make = make
+        self._envs = {index: make(index) for index in range(count)}
         self.env_spec = env_spec_of(self._envs[0])
-        self.count = count
 
     def reset(self, seeds: dict[int, int]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """See `Pool.reset`."""
-        return {index: self._call(index, _reset, seed) for index, seed in seeds.items()}
+        return self._ask(_reset, seeds)
 
     def step(self, actions: dict[int, np.ndarray]) -> dict[int, StepResult]:
         """See `Pool.step`."""
-        return {index: self._call(index, _step, action) for index, action in actions.items()}
+        return self._ask(_step, actions)
 
     def close(self) -> None:
         """See `Pool.close`."""
         while self._envs:
-            self._envs.pop().close()
+            self._envs.popitem()[1].close()
 
-    def _call(self, index: int, function: EnvFunction, argument: Any) -> Any:
-        try:
-            return function(self._envs[index], argument)
-        except Exception as error:
-            self.close()
-            raise WorkerError(f"environment {index} of {self.env_spec.task} failed: {error}") from error
+    def _ask(self, function: EnvFunction, arguments: Mapping[int, Any]) -> dict[int, Any]:
+        """Call a function with some of the environments; those that fail are missing from the results."""
+        _check_open(self._envs)
+        results = {}
+        for index, argument in arguments.items():
+            try:
+                results[index] = function(self._envs[index], argument)
+            except Exception as error:
+                self._build_again(index, error)
+        return results
+
+    def _build_again(self, index: int, error: Exception) -> None:
+        with contextlib.suppress(Exception):  # it is broken already
+            self._envs.pop(index).close()
+        while index not in self._envs:
+            try:
+                self._report(index, Failure.of(error))
+            except WorkerError as too_often:
+                self.close()
+                raise too_often from error
+            try:
+                self._envs[index] = self._make(index)
+            except Exception as again:
+                error = again
 
 
-class ProcessPool(Pool):
+class ProcessPool(SupervisedPool):
     """Environments in worker processes, stepped at the same time.
 
-    Workers are spawned, never forked: OpenGL contexts and locks do not survive a fork. They end when this
-    process does, however it ends. The first failure of any worker closes the pool.
+    A worker that raises, dies, or does not answer in time is replaced by a new one, which starts while the
+    others go on; whoever asks it next waits for it. Workers end when this process does, however it ends.
     """
 
-    def __init__(self, make: MakeEnv, count: int, *, timeout_s: float = 60.0) -> None:
+    def __init__(self, make: MakeEnv, count: int, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         """Start the workers and wait until every environment is built.
 
         Args:
@@ -146,18 +160,21 @@ class ProcessPool(Pool):
             timeout_s: longest that a reset or step may take before its worker counts as hung.
 
         Raises:
-            WorkerError: a worker could not build its environment.
+            WorkerError: a worker could not build its environment, which is not tried a second time.
         """
-        self.count = count
+        super().__init__(count)
+        self._make = make
         self._timeout_s = timeout_s
-        self._task = "a task"
-        self._connections: list[Connection] = []
-        self._processes: list[SpawnProcess] = []
+        self._workers: list[Worker] = []
+        self._starting: set[int] = set()  # workers whose environment may not be built yet
         try:
             for index in range(count):
-                self._start(make, index)
-            self.env_spec = self._receive(range(count), START_TIMEOUT_S)[0]
-            self._task = self.env_spec.task
+                self._workers.append(Worker(make, index))
+            specs = self._receive(range(count), START_TIMEOUT_S)
+            for index, spec in specs.items():
+                if isinstance(spec, Failure):
+                    raise spec.as_error(f"environment {index} cannot be built: {spec.what}")
+            self.env_spec = specs[0]
         except BaseException:
             self.close()
             raise
@@ -172,87 +189,55 @@ class ProcessPool(Pool):
 
     def close(self) -> None:
         """See `Pool.close`."""
-        while self._connections:
-            self._connections.pop().close()  # a worker that waits for a command reads the end and leaves
+        for worker in self._workers:
+            worker.connection.close()  # all of them leave at the same time
         deadline = time.monotonic() + _CLOSE_TIMEOUT_S
-        while self._processes:
-            process = self._processes.pop()
-            process.join(max(0.0, deadline - time.monotonic()))
-            process.kill()
-            process.join()
+        while self._workers:
+            self._workers.pop().end(deadline)
 
-    def _start(self, make: MakeEnv, index: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(
-            target=_work, args=(theirs, make, index), name=f"environment-{index}", daemon=True
-        )
-        process.start()
-        theirs.close()  # the worker now holds the only other end, so that its death ends the pipe
-        self._connections.append(ours)
-        self._processes.append(process)
-
-    def _ask(self, function: EnvFunction, arguments: dict[int, Any]) -> dict[int, Any]:
+    def _ask(self, function: EnvFunction, arguments: Mapping[int, Any]) -> dict[int, Any]:
+        """Call a function with some of the environments; those that fail are missing from the results."""
+        _check_open(self._workers)
         try:
+            while starting := self._starting.intersection(arguments):
+                self._starting -= starting
+                self._replace_failed(self._receive(sorted(starting), START_TIMEOUT_S))
             for index, argument in arguments.items():
-                with contextlib.suppress(OSError):  # the worker is dead, which receiving reports
-                    self._connections[index].send((function, argument))
-            return self._receive(arguments, self._timeout_s)
+                self._workers[index].send(function, argument)
+            return self._replace_failed(self._receive(arguments, self._timeout_s))
         except BaseException:
-            self.close()  # replies that nobody read would be taken for those of the next call
+            self.close()  # answers that nobody read would be taken for those of the next call
             raise
 
     def _receive(self, indices: Iterable[int], timeout_s: float) -> dict[int, Any]:
-        """One reply of each worker, in the order of `indices`."""
+        """One answer, or `Failure`, of each worker, in the order of `indices`."""
         deadline = time.monotonic() + timeout_s
-        waiting = {self._connections[index]: index for index in indices}
-        replies = dict.fromkeys(waiting.values())
+        waiting = {self._workers[index].connection: index for index in indices}
+        silence = Failure(f"no answer within {timeout_s:g} s")
+        answers: dict[int, Any] = dict.fromkeys(waiting.values(), silence)
         while waiting:
             ready = wait(list(waiting), max(0.0, deadline - time.monotonic()))
             if not ready:
-                raise self._error(min(waiting.values()), f"no answer within {timeout_s:g} s")
+                break
             for connection in [connection for connection in waiting if connection in ready]:
                 index = waiting.pop(connection)
-                try:
-                    failure, replies[index] = connection.recv()
-                except (EOFError, OSError):
-                    self._processes[index].join(_CLOSE_TIMEOUT_S)
-                    failure = f"it died with exit status {self._processes[index].exitcode}"
-                if failure:
-                    raise self._error(index, failure)
-        return replies
+                answers[index] = self._workers[index].receive()
+        return answers
 
-    def _error(self, index: int, failure: str) -> WorkerError:
-        return WorkerError(f"environment {index} of {self._task} failed: {failure}")
-
-
-def _work(connection: Connection, make: MakeEnv, index: int) -> None:
-    """A worker's life: build the environment, then obey until the pipe ends."""
-    os.setsid()  # Ctrl-C is for the parent, which finishes its step, saves, and closes the pool
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    try:
-        env = make(index)
-        reply: Any = env_spec_of(env)
-        while True:
-            connection.send((None, reply))
-            function, argument = connection.recv()
-            reply = function(env, argument)
-    except Exception:
-        with contextlib.suppress(OSError):  # the parent closed the pool: nobody listens
-            connection.send((f"\n{traceback.format_exc()}", None))
+    def _replace_failed(self, answers: dict[int, Any]) -> dict[int, Any]:
+        """The answers without failures; their workers are ended, and new ones started in their place."""
+        for index, failure in answers.items():
+            if isinstance(failure, Failure):
+                self._report(index, failure)
+                self._workers[index].end(time.monotonic())
+                self._workers[index] = Worker(self._make, index)
+                self._starting.add(index)
+        return {index: answer for index, answer in answers.items() if not isinstance(answer, Failure)}
 
 
-def _die_with_parent() -> None:
-    """End this process with its parent, also from within a step that never returns."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "only workers call this"
-    parent.join()
-    os._exit(1)
-
-
-def env_spec_of(env: gym.Env) -> EnvSpec:
-    """The `env_spec` of an environment of this project."""
-    return cast("EnvSpec", env.env_spec)  # type: ignore[attr-defined]
+def _check_open(members: object) -> None:
+    if not members:
+        raise RuntimeError("this pool is closed: build another one")
 
 
 def _reset(env: gym.Env, seed: int) -> tuple[np.ndarray, np.ndarray]:

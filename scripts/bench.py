@@ -24,20 +24,31 @@ if TYPE_CHECKING:
 REPEATS = 20
 WARM_UP = 5  # more than a captured update takes to be captured
 FILL_STEPS = 300
+POOL_SIZES = (1, 2, 4, 8)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure; options as of `nearfar train`, and `--json` for JSON alone."""
-    as_json = "--json" in arguments
-    config = parse_config("nearfar bench", [flag for flag in arguments if flag != "--json"])
+    """Measure; options as of `nearfar train`.
+
+    Two more: `--json` for JSON alone, and `--pool` to measure environments side by side as well, which takes
+    a minute, since each of them starts a process.
+    """
+    as_json, with_pool = ("--json" in arguments, "--pool" in arguments)
+    config = parse_config("nearfar bench", [flag for flag in arguments if flag not in ("--json", "--pool")])
     device = resolve_device(config.device)
     configure_torch(config.training)
 
     from envs.rendering import select_backend
 
     backend = select_backend()
-    result = {"device": str(device), "preset": config.preset, "renderer": backend.renderer}
+    result: dict[str, Any] = {
+        "device": str(device),
+        "preset": config.preset,
+        "renderer": backend.renderer,
+    }
     result |= measure(config, device)
+    if with_pool:
+        result["pool_steps_per_s"] = measure_pool(config)
     print(json.dumps(result) if as_json else _as_text(result))
     return 0
 
@@ -89,6 +100,20 @@ def measure(config: Config, device: torch.device) -> dict[str, Any]:
         "envs": config.envs,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
+
+
+def measure_pool(config: Config) -> dict[str, float]:
+    """Decisions a second of all environments together, by how many `--envs` there are."""
+    import torch
+
+    from agent.loop import make_replay
+
+    rates = {}
+    for count in POOL_SIZES:
+        with make_task_pool(config, count) as pool:
+            step_s, _ = _fill(pool, make_replay(config, pool, torch.device("cpu")))
+        rates[str(count)] = count / step_s
+    return rates
 
 
 def _fill(pool: Pool, replay: Replay) -> tuple[float, dict[int, np.ndarray]]:
@@ -145,8 +170,10 @@ def _median(function: Callable[[], Any], device: torch.device | None) -> float:
 
 
 def _as_text(result: dict[str, Any]) -> str:
-    rows = {name: value for name, value in result.items() if name != "shares"}
+    rows = {name: value for name, value in result.items() if not isinstance(value, dict)}
     rows |= {f"share of {name}": value for name, value in result["shares"].items()}
+    pools = result.get("pool_steps_per_s", {})
+    rows |= {f"steps_per_s of {count} environments": value for count, value in pools.items()}
     width = max(map(len, rows))
     return "\n".join(
         f"{name:<{width}}  {value:.3g}" if isinstance(value, float) else f"{name:<{width}}  {value}"

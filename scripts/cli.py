@@ -24,6 +24,9 @@ COMMANDS = {
     "doctor": ("scripts.doctor", "what this machine has, and how to mend what is missing"),
 }
 
+# Failures that are no defect of nearfar, by name: their message alone is shown.
+FAILURES = {"envs.spec.WorkerError"}
+
 # Exceptions that mean a mistake of the user, by name: most of their modules import torch, this one must not.
 USER_ERRORS = {
     "agent.checkpoint.CheckpointError",
@@ -77,14 +80,16 @@ def _run(module: str, arguments: list[str]) -> int:
         where = error.filename or error
         return _fail(f"the disk is full ({where}): free some space and run the same command", 1)
     except Exception as error:
-        if not is_user_error(error):
-            raise
-        return _fail(str(error), 2)
+        if is_among(error, USER_ERRORS):
+            return _fail(str(error), 2)
+        if is_among(error, FAILURES):
+            return _fail(str(error), 1)
+        raise
 
 
-def is_user_error(error: Exception) -> bool:
-    """Whether an exception is the user's mistake: its class, or a base of it, is in the table."""
-    return any(f"{kind.__module__}.{kind.__name__}" in USER_ERRORS for kind in type(error).__mro__)
+def is_among(error: Exception, names: set[str]) -> bool:
+    """Whether the class of an exception, or a base of it, has one of these names."""
+    return any(f"{kind.__module__}.{kind.__name__}" in names for kind in type(error).__mro__)
 
 
 def _usage() -> str:

@@ -75,7 +75,7 @@ def main(arguments: Sequence[str]) -> int:
         if not result.finished:
             print("saved; the same command goes on from the last episode that was complete")
             return 128 + stop.signal_number
-        print(_closing_report(config, run_dir))
+        print(_closing_report(config, run_dir, result.restarts))
     return 0
 
 
@@ -113,7 +113,7 @@ def _train(
         )
 
 
-def _closing_report(config: Config, run_dir: Path) -> str:
+def _closing_report(config: Config, run_dir: Path, restarts: int) -> str:
     """Draw the curve; the table of results, and where to look next."""
     from agent.evaluation.curves import draw_learning_curve
     from agent.evaluation.published import published_scores
@@ -127,6 +127,8 @@ def _closing_report(config: Config, run_dir: Path) -> str:
     if not run.evaluations[-1].updates:
         random = config.training.random_frames
         lines.insert(0, f"nothing was learnt: raise --frames above --training.random-frames, {random:,}")
+    if restarts:
+        lines.append(f"restarts        {restarts}, of environments that failed")
     videos = sorted((run_dir / "videos").glob("*.gif"))
     if videos:
         lines.append(f"last video      {videos[-1]}")

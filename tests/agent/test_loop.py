@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 import torch
 
+import envs.supervision
 from agent import checkpoint
 from agent.loop import Loop, exploration_std
 from agent.seeding import Streams
 from configs.schema import Config
 from envs.counting import CountingEnv
 from envs.episodes import EpisodeStore
-from envs.spec import StepResult
-from envs.vector import SerialPool, WorkerError
+from envs.spec import StepResult, WorkerError
+from envs.vector import SerialPool
 
 NEVER = 10**9
 
@@ -27,6 +28,26 @@ NEVER = 10**9
 @dataclass
 class Stop:
     requested: bool = False
+
+
+class FragileEnv(CountingEnv):
+    """Fails in some episodes: seed -> decisions before that, -1 at the reset."""
+
+    def __init__(self, fails: dict[int, int], **options: Any) -> None:
+        super().__init__(**options)
+        self._fails = fails
+        self._fails_at = NEVER
+
+    def reset(self, *, seed: int | None = None, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        self._fails_at = self._fails.get(seed or 0, NEVER)
+        if self._fails_at < 0:
+            raise ValueError("out of joint")
+        return super().reset(seed=seed, **options)
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        if self._step == self._fails_at:
+            raise ValueError("out of joint")
+        return super().step(action)
 
 
 class InterruptedPool(SerialPool):
@@ -37,10 +58,12 @@ class InterruptedPool(SerialPool):
         lengths: list[int],
         *,
         terminate: bool,
+        fails: dict[int, int],
         calls: int = NEVER,
         event: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(lambda i: CountingEnv(length=lengths[i], terminate=terminate, size=32), len(lengths))
+        options: dict[str, Any] = {"terminate": terminate, "size": 32}
+        super().__init__(lambda i: FragileEnv(fails, length=lengths[i], **options), len(lengths))
         self.calls, self.event = calls, event
 
     def step(self, actions: dict[int, np.ndarray]) -> dict[int, StepResult]:
@@ -58,6 +81,11 @@ class Runner:
     config: Config
     lengths: list[int] = field(default_factory=lambda: [10])
     terminate: bool = False
+    fails: dict[int, int] = field(default_factory=dict)
+
+    def fail(self, episode: int, decisions: int, lane: int = 0) -> None:
+        """Let an episode fail after so many decisions, with -1 at its reset."""
+        self.fails[Streams(self.config.seed).episode_seed("env", episode, lane)] = decisions
 
     def run(self, name: str, *, stop_after: int = NEVER, crash_after: int = NEVER, **changes: Any) -> Loop:
         """Train from where the directory stands, in a loop, pools and streams that are new."""
@@ -66,11 +94,12 @@ class Runner:
 
         def end() -> None:
             if crash_after < NEVER:
-                raise WorkerError("broken")
+                raise KeyboardInterrupt
             stop.requested = True
 
+        calls = min(stop_after, crash_after)
         pool = InterruptedPool(
-            self.lengths, terminate=self.terminate, calls=min(stop_after, crash_after), event=end
+            self.lengths, terminate=self.terminate, fails=self.fails, calls=calls, event=end
         )
         eval_pool = SerialPool(lambda i: CountingEnv(length=6, size=32), 1)
         directory = self.tmp_path / name
@@ -166,7 +195,7 @@ def test_a_stop_at_the_end_of_an_episode(runner: Runner, length: int, stop_after
 
 def test_a_crash_costs_what_came_after_the_last_checkpoint(runner: Runner) -> None:
     whole = runner.run("whole")
-    with pytest.raises(WorkerError):
+    with pytest.raises(KeyboardInterrupt):
         runner.run("crashed", crash_after=75)
     assert checkpoint.latest(runner.tmp_path / "crashed" / "checkpoints") is not None
     assert_same_run(whole, runner.run("crashed"))
@@ -247,6 +276,92 @@ def test_run_is_counted(runner: Runner) -> None:
     logged = [entry["updates"] for entry in records(loop) if "loss/reward" in entry]
     assert logged == list(range(5, 54, 5))
     assert evaluations(loop)[1] == ["120", "53", f"{sum(range(6))}", "0", "2"]
+
+
+@pytest.mark.parametrize("fails", [{3: 7, 4: -1, 6: 0}, {1: 7, 2: 9, 9: 9}])
+def test_episodes_that_fail_are_left_out(runner: Runner, fails: dict[int, int]) -> None:
+    """Of the store, of replay, of returns, and of what is counted; also while actions are random."""
+    for episode, decisions in fails.items():
+        runner.fail(episode, decisions)
+    loop = runner.run("run")
+    stored = [loop.store.read(i) for i in loop.store.ids()]
+    seeds = [loop.streams.episode_seed("env", i) for i in range(15) if i not in fails]
+    assert [episode.info.seed for episode in stored] == seeds
+    assert all(episode.physics[:, 0].tolist() == list(range(11)) for episode in stored)
+
+    progress = loop.progress
+    assert progress.frames == progress.steps == sum(episode.steps for episode in stored) == 120
+    assert (progress.random_steps, progress.updates) == (20, 3 + (120 - 20) // 2)
+    returns = [entry["train/episode_return"] for entry in records(loop) if "train/episode_return" in entry]
+    assert returns == 12 * [sum(range(10))]
+    frames = [entry["frames"] for entry in records(loop)]
+    assert frames == sorted(frames)
+    restarts = [entry["train/restarts"] for entry in records(loop) if "train/restarts" in entry]
+    assert restarts[-1] == progress.restarts == 3
+
+    loop.replay.check_invariants()
+    assert len(loop.replay) == 12 * (10 - 3 + 1)
+    drawn = loop.replay.sample(512, loop.streams.numpy("replay"))
+    assert set(drawn.episode.tolist()) == {episode.info.episode for episode in stored}
+
+
+def test_a_failure_leaves_the_other_environments_alone(runner: Runner) -> None:
+    runner.lengths = [10, 7, 9]
+    runner.fail(episode=1, decisions=4, lane=1)
+    loop = runner.run("run")
+    stored = [loop.store.read(i) for i in loop.store.ids()]
+    for lane, (length, left_out) in enumerate(zip(runner.lengths, ([], [1], []), strict=True)):
+        mine = [episode for episode in stored if episode.info.lane == lane]
+        numbers = [i for i in range(len(mine) + len(left_out)) if i not in left_out]
+        assert [episode.info.seed for episode in mine] == [
+            loop.streams.episode_seed("env", i, lane) for i in numbers
+        ]
+        assert len(mine) > 2 and {episode.steps for episode in mine} == {length}
+    loop.replay.check_invariants()
+
+
+@pytest.mark.parametrize("stop_after", [16, 22, 25, 31, 40, 47])
+def test_a_run_with_failures_goes_on_bit_for_bit(runner: Runner, stop_after: int) -> None:
+    """In a ring that is short enough for episodes that failed to have overwritten others."""
+    runner.lengths = [9, 14, 5]
+    for lane, episode, decisions in ((1, 1, 6), (2, 2, -1), (0, 2, 8), (0, 3, 0), (1, 2, 13)):
+        runner.fail(episode, decisions, lane)
+    replay = runner.config.replay.model_copy(update={"capacity": 60}).model_dump()
+    evaluation = runner.config.evaluation.model_copy(update={"every_frames": 40}).model_dump()
+    whole = runner.run("whole", replay=replay, evaluation=evaluation)
+    assert whole.progress.restarts == 5
+    stopped = runner.run("stopped", stop_after=stop_after, replay=replay, evaluation=evaluation)
+    assert 0 < stopped.progress.frames < 120
+    resumed = runner.run("stopped", replay=replay, evaluation=evaluation)
+    assert_same_run(whole, resumed)
+    assert resumed.progress.restarts == 5
+    whole.replay.check_invariants()
+
+
+def test_what_is_owed_at_the_goal_is_made_up_for(runner: Runner) -> None:
+    """The run does not end, and is not evaluated, before as much has been kept as was asked for."""
+    runner.lengths = [10, 6]
+    runner.fail(episode=6, decisions=3)  # in the very step in which the other environment reaches the goal
+    loop = runner.run("run", frames=119)
+    under_way = sum(len(builder.discard()) for builder in loop.builders)
+    kept = sum(loop.store.read(i).steps for i in loop.store.ids())
+    assert loop.progress.frames == kept + under_way == 120
+    assert [row[0] for row in evaluations(loop)] == ["frames", "120"]
+
+
+def test_a_run_that_fails_too_often_is_saved(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = runner.run("whole")
+    monkeypatch.setattr(envs.supervision, "MAX_RESTARTS", 2)
+    for episode in range(4, 9):
+        runner.fail(episode, decisions=5)
+    with pytest.raises(
+        WorkerError,
+        match=r"environment 0 of counting failed 3 times .* last time: ValueError: out of joint .*; "
+        "the run is saved at 40 frames, the same command goes on from there",
+    ):
+        runner.run("failed")
+    runner.fails.clear()
+    assert_same_run(whole, runner.run("failed"))
 
 
 def test_behaviour_gets_less_random(tiny_config: Callable[..., Config]) -> None:

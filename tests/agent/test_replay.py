@@ -100,6 +100,7 @@ class Recorder:
         self.left = [0] * lanes
         self.builders = [EpisodeBuilder(make_spec(), lane=lane, versions={}) for lane in range(lanes)]
         self.code = 0
+        self.lost: set[int] = set()
 
     def step(self, lane: int, longest: int) -> None:
         slots = self.oracle.lanes[lane]
@@ -124,9 +125,25 @@ class Recorder:
         if episode_done is not None and self.store is not None:
             self.store.commit(episode_done)
 
-    def run(self, steps: int, longest: int) -> None:
+    def fail(self, lane: int) -> None:
+        """The environment of the lane failed: its partial episode is left out."""
+        if self.left[lane]:
+            self.replay.discard(lane)
+            self.builders[lane].discard()
+            self.left[lane] = 0
+            slots = self.oracle.lanes[lane]
+            partial = slots[-1].episode
+            for i, slot in enumerate(slots):
+                if slot.episode == partial:
+                    slot.episode = -1 - i  # no two belong together
+                    self.lost.add(slot.code)
+
+    def run(self, steps: int, longest: int, *, fail_share: float = 0.0) -> None:
         for _ in range(steps):
-            self.step(int(self.rng.integers(len(self.left))), longest)
+            lane = int(self.rng.integers(len(self.left)))
+            if fail_share and self.rng.random() < fail_share:
+                self.fail(lane)
+            self.step(lane, longest)
 
     def finish(self) -> None:
         for lane, left in enumerate(self.left):
@@ -168,6 +185,25 @@ def test_windows_are_those_of_brute_force(seed: int) -> None:
     for _ in range(40):
         recorder.run(int(rng.integers(1, 12)), longest)
         assert_matches(replay, oracle, rng, rows=16)
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_episodes_that_were_left_out_are_never_drawn(seed: int) -> None:
+    """Whatever they have overwritten, and wherever the ring ends."""
+    rng = np.random.default_rng(seed)
+    lanes, horizon, stack = (int(rng.integers(1, 4)) for _ in range(3))
+    length = horizon + stack + int(rng.integers(0, 25))
+    replay = make_replay(
+        length * lanes, lanes=lanes, horizon=horizon, stack=stack, pair_share=float(rng.random()), min_gap=1
+    )
+    oracle = Oracle(length, lanes, horizon, stack)
+    recorder = Recorder(replay, oracle, rng)
+    for _ in range(40):
+        recorder.run(int(rng.integers(1, 12)), int(rng.integers(1, 2 * length)), fail_share=0.1)
+        assert_matches(replay, oracle, rng, rows=16)
+        if len(replay):
+            assert not recorder.lost & set(codes_of(replay.sample(32, rng).frames).ravel().tolist())
+    assert recorder.lost
 
 
 @pytest.mark.parametrize("steps", [3, 4, 7, 11])
@@ -292,6 +328,8 @@ def test_misuse_says_what_is_wrong() -> None:
     transition = Transition(frame_of(1), np.zeros(2, np.float32), 0.0, False, False, np.zeros(1), 4)
     with pytest.raises(ValueError, match="lane 1: no episode has been started"):
         replay.add(1, transition)
+    with pytest.raises(ValueError, match="lane 1: no episode has been started"):
+        replay.discard(1)
     replay.start(1, frame_of(0))
     with pytest.raises(ValueError, match="lane 1: episode 0 has not ended"):
         replay.start(1, frame_of(0))
@@ -309,8 +347,9 @@ def assert_equal(first: Batch, second: Batch) -> None:
         assert torch.equal(value, getattr(second, name)), name
 
 
+@pytest.mark.parametrize("fail_share", [0.0, 0.05])
 @pytest.mark.parametrize("seed", range(8))
-def test_restored_replay_goes_on_bit_for_bit(seed: int, tmp_path: Path) -> None:
+def test_restored_replay_goes_on_bit_for_bit(seed: int, fail_share: float, tmp_path: Path) -> None:
     rng = np.random.default_rng(seed)
     lanes = int(rng.integers(1, 4))
     length = int(rng.integers(10, 60))
@@ -318,7 +357,8 @@ def test_restored_replay_goes_on_bit_for_bit(seed: int, tmp_path: Path) -> None:
     options = {"lanes": lanes, "pair_share": 0.5, "min_gap": 2}
     replay = make_replay(length * lanes, **options)  # type: ignore[arg-type]
     recorder = Recorder(replay, Oracle(length, lanes, 3, 3), rng, store)
-    recorder.run(int(rng.integers(20, 300)), int(rng.integers(4, length * 2)))
+    steps, longest = int(rng.integers(20, 300)), int(rng.integers(4, length * 2))
+    recorder.run(steps, longest, fail_share=fail_share)
     recorder.finish()
 
     checkpoint.save(tmp_path / "state", replay.state_dict())

@@ -12,6 +12,7 @@ from agent.agent import Agent
 from agent.rollout import EpisodeResult, evaluate
 from configs.schema import Config, ControlName
 from envs.counting import CountingEnv, decode_episode, decode_step
+from envs.spec import WorkerError
 from envs.vector import SerialPool
 
 
@@ -62,6 +63,40 @@ def test_results_repeat_whatever_follows_them(agent: Agent) -> None:
     few = evaluate(agent, pool(5, 5, kind=ActionSum), [1, 3])
     assert [result.rewards for result in few] == [result.rewards for result in many[:2]]
     torch.testing.assert_close(agent.state_dict(), before, rtol=0, atol=0)
+
+
+class Failing(ActionSum):
+    """Raises at the calls of `step` that are told, counted over all environments."""
+
+    calls = 0
+    fails_at: frozenset[int] = frozenset()
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        Failing.calls += 1
+        if Failing.calls in self.fails_at:
+            raise ValueError("a bolt came off")
+        return super().step(action)
+
+
+def test_results_do_not_depend_on_failures(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of the first group and one of the second: what was cut short is made again from its seed."""
+    healthy = evaluate(agent, pool(5, 5, kind=ActionSum), [1, 3, 5, 7], images=True)
+    monkeypatch.setattr(Failing, "calls", 0)
+    monkeypatch.setattr(Failing, "fails_at", frozenset([4, 5, 20]))
+    failing = pool(5, 5, kind=Failing)
+    results = evaluate(agent, failing, [1, 3, 5, 7], images=True)
+    assert failing.restarts == 3
+    for one, other in zip(results, healthy, strict=True):
+        np.testing.assert_equal(vars(one), vars(other))
+
+
+def test_what_fails_each_time_is_an_error(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Failing, "calls", 0)
+    monkeypatch.setattr(Failing, "fails_at", frozenset(range(100)))
+    failing = pool(5, kind=Failing)
+    with pytest.raises(WorkerError, match=r"counting failed in 3 attempts to evaluate with the seeds \[7\]"):
+        evaluate(agent, failing, [7])
+    assert failing.restarts == 3
 
 
 def test_kind_of_control_can_be_chosen(agent: Agent) -> None:

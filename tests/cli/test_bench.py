@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import scripts.bench
 from scripts.bench import main
 
 pytestmark = pytest.mark.gl
@@ -37,3 +38,16 @@ def test_text_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert any(line.split() == ["envs", "2"] for line in lines)
     assert any(line.startswith("share of update") for line in lines)
+
+
+def test_environments_side_by_side_are_timed_when_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert scripts.bench.POOL_SIZES == (1, 2, 4, 8)
+    monkeypatch.setattr(scripts.bench, "POOL_SIZES", (1, 2))
+    assert main(["--preset", "debug", "--device", "cpu", "--pool", "--json"]) == 0
+    rates = json.loads(capsys.readouterr().out)["pool_steps_per_s"]
+    assert list(rates) == ["1", "2"]
+    assert all(rate > 0 for rate in rates.values())
+    text = scripts.bench._as_text({"shares": {}, "pool_steps_per_s": rates})
+    assert "steps_per_s of 2 environments" in text

@@ -13,6 +13,7 @@ from typing import NoReturn
 import pytest
 
 from configs.load import ConfigError
+from envs.spec import WorkerError
 from scripts import cli
 from scripts.launch import ALLOCATOR
 
@@ -185,7 +186,15 @@ def test_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, error: Exce
         cli.main(["train"])
 
 
-@pytest.mark.parametrize("name", sorted(cli.USER_ERRORS))
-def test_table_of_user_errors_names_exceptions(name: str) -> None:
+def test_broken_environment_is_a_failure_without_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raising(monkeypatch, WorkerError("environment 1 of counting failed 11 times"))
+    assert cli.main(["train"]) == 1
+    assert capsys.readouterr().err == "nearfar: error: environment 1 of counting failed 11 times\n"
+
+
+@pytest.mark.parametrize("name", sorted(cli.USER_ERRORS | cli.FAILURES))
+def test_tables_name_exceptions(name: str) -> None:
     module, _, kind = name.rpartition(".")
     assert issubclass(getattr(importlib.import_module(module), kind), Exception)

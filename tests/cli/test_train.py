@@ -218,6 +218,21 @@ def test_several_environments_leave_no_orphans(tmp_path: Path, number: signal.Si
     assert evaluations(run)[-1]["frames"] == "4000"
 
 
+def test_a_killed_worker_costs_an_episode_only(tmp_path: Path) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    process = started((*DEBUG, "--out", run, "--frames", "4000", "--envs", "2"), run, log)
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children(process.pid)}
+    workers = [pid for pid, command in commands.items() if b"spawn_main" in command]
+    assert len(workers) == 2
+    os.kill(workers[1], signal.SIGKILL)
+    assert process.wait(timeout=200) == 0, log.read_text()
+    text = log.read_text()
+    assert "of dmc/cartpole-swingup failed: it was killed by signal 9 (Killed); it is started again" in text
+    assert "restarts        1, of environments that failed" in text
+    assert "Traceback" not in text
+    assert evaluations(run)[-1]["frames"] == "4000"
+
+
 def test_gpu_preset_trains_on_a_cpu(tmp_path: Path) -> None:
     """In its precision and with its replay; only the graph is left out."""
     small = (

@@ -71,6 +71,12 @@ def test_builder_gathers_an_episode_by_the_index_convention() -> None:
     assert_same(built, replace(expected, info=info))
     with pytest.raises(ValueError, match="lane 2 adds a transition"):
         builder.add(transition)
+    assert builder.discard() == [], "it has ended"
+    builder.start(expected.frame[0], expected.physics[0], episode=8, seed=1)
+    builder.add(first)
+    assert builder.discard() == [first]
+    with pytest.raises(ValueError, match="lane 2 adds a transition"):
+        builder.add(first)
 
 
 @pytest.mark.parametrize(
