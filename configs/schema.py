@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import tyro
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
@@ -222,7 +223,9 @@ class Config(Options):
     """A training run."""
 
     task: str = "dmc/cartpole-swingup"
-    """Task, for instance dmc/walker-walk."""
+    """Task, for instance dmc/walker-walk or gym/Hopper-v5."""
+    imports: Annotated[tuple[str, ...], tyro.conf.arg(name="import"), tyro.conf.UseAppendAction] = ()
+    """Module that registers further tasks with Gymnasium; repeat it, or separate names by commas."""
     preset: str = "auto"
     """Named set of options: cpu, gpu, debug, or auto (gpu where there is one)."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
@@ -257,6 +260,12 @@ class Config(Options):
     """Evaluation during training."""
     logging: LoggingOptions = LoggingOptions()
     """What a run writes and how often."""
+
+    @field_validator("imports")
+    @classmethod
+    def _one_module_each(cls, imports: tuple[str, ...]) -> tuple[str, ...]:
+        names = (name.strip() for entry in imports for name in entry.split(","))
+        return tuple(dict.fromkeys(name for name in names if name))
 
     @model_validator(mode="after")
     def _options_fit_together(self) -> Config:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import gymnasium as gym
 
 __all__ = ["make_env"]
@@ -18,8 +20,11 @@ def make_env(
     look: str = "fast",
     action_repeat: int | None = None,
     stack: int = 3,
+    imports: Iterable[str] = (),
 ) -> gym.Env:
     """Build an environment by name; see `envs.registry.make_env`, which is imported only now."""
     from envs.registry import make_env as build
 
-    return build(task, seed=seed, size=size, look=look, action_repeat=action_repeat, stack=stack)
+    return build(
+        task, seed=seed, size=size, look=look, action_repeat=action_repeat, stack=stack, imports=imports
+    )

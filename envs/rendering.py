@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
-    from dm_control.mujoco import Physics
+    from dm_control.mujoco.engine import Camera, Physics, Pose
 
 LOOKS = ("fast", "original")
 
@@ -137,41 +137,43 @@ class FrameCamera(Protocol):
         """A new frame, uint8 (3, size, size), that shares no memory with earlier ones."""
 
 
-def make_camera(physics: Physics, *, size: int, camera_id: int, look: str) -> FrameCamera:
+def make_camera(
+    physics: Physics, *, size: int, camera_id: int, look: str, pose: Pose | None = None
+) -> FrameCamera:
     """Build the camera of a look; call before the first frame of this physics is drawn.
 
     Args:
         physics: what is drawn; its visual settings are changed by the fast look.
         size: height and width in pixels.
-        camera_id: camera of the model.
+        camera_id: camera of the model, or -1 for a free one.
         look: `fast` or `original`.
+        pose: where the free camera stands; unset: where it sees the whole model.
 
     Raises:
         ValueError: no such look.
     """
     if look == "fast":
-        return FastCamera(physics, size, camera_id)
+        return FastCamera(physics, size, camera_id, pose)
     if look == "original":
-        return OriginalCamera(physics, size, camera_id)
+        return OriginalCamera(physics, size, camera_id, pose)
     raise ValueError(f"look must be one of {', '.join(LOOKS)}; got {look!r}")
 
 
 class FastCamera:
-    """No shadows, reflections or multisampling, a framebuffer as small as the image, one scene kept.
+    """No shadows, reflections or multisampling, and a framebuffer as small as the image.
 
     Changes the pixels, not the physics; tens of times faster where OpenGL runs on the CPU.
     """
 
-    def __init__(self, physics: Physics, size: int, camera_id: int) -> None:
+    def __init__(self, physics: Physics, size: int, camera_id: int, pose: Pose | None = None) -> None:
         """Set the model's visual quality, which is read when the OpenGL context is made."""
         import mujoco
-        from dm_control.mujoco.engine import Camera
 
         visual = physics.model.vis
         visual.quality.shadowsize = 0
         visual.quality.offsamples = 0
         visual.global_.offwidth = visual.global_.offheight = size
-        self._camera = Camera(physics, height=size, width=size, camera_id=camera_id)
+        self._camera = _place(physics, size, camera_id, pose)
         self._camera.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
 
     def frame(self) -> np.ndarray:
@@ -180,17 +182,27 @@ class FastCamera:
 
 
 class OriginalCamera:
-    """What dm_control draws when it is left alone, as in published results."""
+    """What dm_control and Gymnasium draw when they are left alone, as in published results."""
 
-    def __init__(self, physics: Physics, size: int, camera_id: int) -> None:
-        """Remember what to draw."""
-        self._physics = physics
-        self._size = size
-        self._camera_id = camera_id
+    def __init__(self, physics: Physics, size: int, camera_id: int, pose: Pose | None = None) -> None:
+        """Place the camera."""
+        self._camera = _place(physics, size, camera_id, pose)
 
     def frame(self) -> np.ndarray:
         """See `FrameCamera.frame`."""
-        return _channels_first(self._physics.render(self._size, self._size, camera_id=self._camera_id))
+        return _channels_first(self._camera.render())
+
+
+def _place(physics: Physics, size: int, camera_id: int, pose: Pose | None) -> Camera:
+    """A camera with the scene it draws, both kept for all frames."""
+    from dm_control.mujoco.engine import Camera, MovableCamera
+
+    if camera_id >= 0:
+        return Camera(physics, height=size, width=size, camera_id=camera_id)
+    camera = MovableCamera(physics, height=size, width=size)
+    if pose is not None:
+        camera.set_pose(*pose)
+    return camera
 
 
 def _channels_first(image: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from typing import Any, cast
 import gymnasium as gym
 import numpy as np
 
-from envs.registry import COUNTING, canonical_task, make_env
+from envs.registry import COUNTING, TaskError, canonical_task, make_env
 from envs.rendering import ensure_backend
 from envs.spec import EnvSpec, Pool, StepResult
 
@@ -49,6 +49,7 @@ class EnvMaker:
     look: str
     action_repeat: int | None
     stack: int
+    imports: tuple[str, ...] = ()
 
     def __call__(self, index: int) -> gym.Env:
         """Build environment `index`, whose action space has a seed of its own."""
@@ -65,6 +66,7 @@ def make_pool(
     look: str = "fast",
     action_repeat: int | None = None,
     stack: int = 3,
+    imports: tuple[str, ...] = (),
     in_process: bool | None = None,
 ) -> Pool:
     """Build `count` environments of a task; the other options are those of `envs.make_env`.
@@ -77,16 +79,17 @@ def make_pool(
         look: `fast` or `original`.
         action_repeat: unset: the task's customary value.
         stack: frames in an observation.
+        imports: modules that register the task with Gymnasium.
         in_process: whether they run in this process, one after another, or each in a worker process;
             unset: one runs here, several in workers.
 
     Raises:
-        UnknownTaskError: no such task.
+        TaskError: no such task, or none that can be learnt from pixels.
         RenderingUnavailableError: frames cannot be drawn on this machine.
         WorkerError: a worker could not build its environment.
     """
-    task = canonical_task(task)
-    make = EnvMaker(task, seed, size, look, action_repeat, stack)
+    task = canonical_task(task, imports)
+    make = EnvMaker(task, seed, size, look, action_repeat, stack, imports)
     if count == 1 if in_process is None else in_process:
         return SerialPool(make, count)
     if task != COUNTING:
@@ -212,6 +215,8 @@ class ProcessPool(Pool):
                 except (EOFError, OSError):
                     self._processes[index].join(_CLOSE_TIMEOUT_S)
                     failure = f"it died with exit status {self._processes[index].exitcode}"
+                if isinstance(failure, TaskError):
+                    raise failure  # the task is at fault, not the worker
                 if failure:
                     raise self._error(index, failure)
         return replies
@@ -231,9 +236,10 @@ def _work(connection: Connection, make: MakeEnv, index: int) -> None:
             connection.send((None, reply))
             function, argument = connection.recv()
             reply = function(env, argument)
-    except Exception:
+    except Exception as error:
+        failure = error if isinstance(error, TaskError) else f"\n{traceback.format_exc()}"
         with contextlib.suppress(OSError):  # the parent closed the pool: nobody listens
-            connection.send((f"\n{traceback.format_exc()}", None))
+            connection.send((failure, None))
 
 
 def _die_with_parent() -> None:

@@ -28,7 +28,7 @@ USER_ERRORS = {
     "agent.evaluation.runs.RunError",
     "configs.load.ConfigError",
     "envs.episodes.EpisodeError",
-    "envs.registry.UnknownTaskError",
+    "envs.registry.TaskError",
     "envs.rendering.RenderingUnavailableError",
     "scripts.run_directory.RunDirectoryError",
 }

@@ -31,13 +31,14 @@ def parse_config(prog: str, arguments: Sequence[str]) -> Config:
 
     Raises:
         ConfigError: unknown preset, or a value out of range.
-        UnknownTaskError: no such task.
+        TaskError: no such task, or a module to import that cannot be.
         SystemExit: 2 for a misspelt flag, which is explained on stderr; 0 after `--help`.
     """
     preset = _resolve_preset(arguments)
     config = parse_flags(Config, prog, arguments, preset)
     # The flag held the name as it was typed.
-    return config.model_copy(update={"preset": preset.preset, "task": canonical_task(config.task)})
+    task = canonical_task(config.task, config.imports)
+    return config.model_copy(update={"preset": preset.preset, "task": task})
 
 
 def _resolve_preset(arguments: Sequence[str]) -> Config:

@@ -61,5 +61,6 @@ def make_task_pool(config: Config, count: int, *, in_process: bool | None = None
         stack=config.stack,
         look=config.look,
         action_repeat=config.action_repeat,
+        imports=config.imports,
         in_process=in_process,
     )

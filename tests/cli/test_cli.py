@@ -65,6 +65,7 @@ def test_train_help_documents_every_option() -> None:
     for flag in (
         "--task",
         "--seed",
+        "--import",
         "--world-model.objective",
         "--world-model.encoder.channels",
         "--planner.control",
@@ -93,6 +94,7 @@ def test_unknown_command_offers_near_names(capsys: pytest.CaptureFixture[str]) -
         ),
         ("train --preset debug --planner.min-std 0.9", "planner.min_std 0.9 exceeds planner.max_std 0.4"),
         ("train --preset cpu --task dmc/walker-wlak", "dmc/walker-walk"),
+        ("train --preset cpu --task gym/Hoper-v5", "did you mean gym/Hopper-v5"),
         ("evaluate somewhere --episodes 0", "episodes: input should be greater than 0, not 0"),
     ],
 )

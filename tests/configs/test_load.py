@@ -35,6 +35,10 @@ def write(path: Path, text: str) -> str:
     return str(path)
 
 
+def test_modules_to_import_may_be_separated_by_commas() -> None:
+    assert Config(imports=("a.b, c", "d", "c,")).imports == ("a.b", "c", "d")
+
+
 def test_presets_are_those_of_the_design() -> None:
     assert preset_names() == ["cpu", "debug", "gpu"]
 
@@ -101,6 +105,7 @@ def test_config_survives_the_file(tmp_path: Path) -> None:
     config = Config.model_validate(
         {
             "task": "dmc/walker-walk",
+            "imports": ["my.tasks"],
             "action_repeat": 2,
             "actor_critic": {"discount": 0.97},
             "training": {"learning_rate": 1e-5},
