@@ -19,7 +19,9 @@ class Batch:
         previous_action: float32 (B, A), led to obs[t]; zeros at an episode's start.
         action: float32 (B, H, A), action[:, k] was taken at obs[t + k].
         reward: float32 (B, H), earned by action[:, k].
-        terminated: bool (B, H), whether obs[t + k + 1] is terminal.
+        terminated: bool (B, H), whether obs[t + k + 1] is terminal. A window may reach beyond the end of a
+            terminated episode: there the last frame is repeated, actions and rewards are zero, and this stays
+            True.
         episode: int64 (B,), which episode the window lies in.
         time: int64 (B,), decision index t of the window's first observation within its episode.
     """
@@ -41,6 +43,15 @@ class Batch:
     def stack(self) -> int:
         """S, the frames in an observation."""
         return self.frames.shape[1] - self.horizon
+
+    @property
+    def alive(self) -> Tensor:
+        """Whether the episode goes on at obs[t + k], bool (B, H + 1); where not, action[:, k] was never taken."""
+        return torch.cat((torch.ones_like(self.terminated[:, :1]), ~self.terminated), dim=1)
+
+    def within_episodes(self, loss: Tensor) -> Tensor:
+        """A loss, (B,) or (B, H), with zeros where an episode was over before that decision."""
+        return loss if loss.ndim == 1 else loss.where(self.alive[:, :-1], 0.0)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""

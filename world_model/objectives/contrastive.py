@@ -101,7 +101,9 @@ class Contrastive(Objective):
 
     def _temporal(self, batch: Batch, query: Tensor, key: Tensor) -> Tensor:
         episode, time = self._key_positions(batch)
-        mask = is_near(episode, time, self.options.near_window)
+        # what stands beyond the end of an episode is nobody's negative; as a query its loss counts nothing
+        beyond = (~batch.alive[:, :-1]).flatten()
+        mask = (is_near(episode, time, self.options.near_window) | beyond).fill_diagonal_(False)
         losses = info_nce(
             query.flatten(0, 1), key.flatten(0, 1), temperature=self.options.temperature, mask=mask
         )
@@ -122,6 +124,11 @@ class Contrastive(Objective):
     def metrics(self, batch: Batch, latents: Latents) -> dict[str, Tensor]:
         """Retrieval accuracy for each horizon, and far same-episode negatives a query."""
         query, key = self._project(latents) if self.has_projection else (latents.z, latents.z_key)
-        found = {f"retrieval_{k}": retrieval_accuracy(query[:, k], key[:, k]) for k in range(query.shape[1])}
-        far = is_far(*self._key_positions(batch), self.options.near_window)
+        reached = torch.cat((batch.alive[:, :1], batch.alive[:, :-1]), dim=1)  # (B, H + 1), before any end
+        found = {
+            f"retrieval_{k}": retrieval_accuracy(query[reached[:, k], k], key[reached[:, k], k])
+            for k in range(query.shape[1])
+        }
+        episode, time = (each[reached[:, 1:].flatten()] for each in self._key_positions(batch))
+        far = is_far(episode, time, self.options.near_window)
         return {**found, "far_negatives": far.float().sum(dim=1).mean()}
