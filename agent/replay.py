@@ -3,6 +3,10 @@
 Each lane (environment) owns a ring of slots. An episode of T decisions fills T + 1 consecutive slots:
 slot t holds frame[t], and action[t], reward[t], terminated[t] once they are known; the last one serves
 as a successor only. A *position* counts all slots that a lane ever wrote; its slot is `position % length`.
+
+Windows may reach beyond the end of an episode that was terminated, where nothing is taken or earned
+(`Batch.alive`). So its last decisions, which alone tell what ends it, stand at every step of a window as all
+others do, also where the episode is shorter than a window. No window reaches beyond a time limit.
 """
 
 from __future__ import annotations
@@ -337,7 +341,9 @@ class Replay:
         self._last_time[span.episode] = steps
         self._is_over[span.episode] = stored.terminated[-1]
         lost = 0 if time[0] == 0 else self._reach - 1  # they reach back to overwritten slots
-        short = 1 if stored.terminated[-1] else self._horizon  # observations at the end where no window starts
+        short = (
+            1 if stored.terminated[-1] else self._horizon
+        )  # observations at the end where no window starts
         self._valid[rows[lost : max(len(rows) - short, 0)]] = True
 
 

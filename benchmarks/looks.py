@@ -2,8 +2,8 @@
 
     python benchmarks/looks.py [--size 64] [--frames 40] [--out FILE.json]
 
-Each frame is drawn after one step of the physics. Seconds are processor time of all threads, which other load on
-the machine does not change.
+Each frame is drawn after one step of the physics. Seconds are processor time of all threads, which hardly
+depends on other load of the machine.
 """
 
 from __future__ import annotations

@@ -192,7 +192,7 @@ def _action_scale(identifier: str, space: gym.Space) -> tuple[np.ndarray, np.nda
 def _make_camera(
     identifier: str, env: gym.Env, physics: Physics | None, *, size: int, look: str
 ) -> FrameCamera:
-    """What draws an environment: in MuJoCo the camera that it was built with, else `track`, else a free one."""
+    """What draws an environment: in MuJoCo the camera it was built with, else `track`, else a free one."""
     if physics is None:
         return RenderCamera(identifier, env, size)
     simulation: Any = env.unwrapped

@@ -46,7 +46,7 @@ class Batch:
 
     @property
     def alive(self) -> Tensor:
-        """Whether the episode goes on at obs[t + k], bool (B, H + 1); where not, action[:, k] was never taken."""
+        """Whether the episode goes on at obs[t + k], and action[:, k] was taken there: bool (B, H + 1)."""
         return torch.cat((torch.ones_like(self.terminated[:, :1]), ~self.terminated), dim=1)
 
     def within_episodes(self, loss: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ class PointAt(gym.Env):
 
     The reward of a decision is 1 - |action - position|: 1/3 in the mean for random actions, 1 for the best.
     Where it is deadly, every decision earns 1, and one that misses by more than 1 is the last: random
-    actions live for three decisions in the mean.
+    actions live for three decisions in the mean, less than a window holds.
     """
 
     def __init__(self, deadly: bool = False) -> None:
@@ -141,8 +141,8 @@ def test_latents_do_not_collapse(trained: Loop) -> None:
 
 def test_it_learns_to_live_where_only_the_end_of_an_episode_tells(tmp_path: Path) -> None:
     """Termination through replay, continuation head, planner and value targets: every reward is the same."""
-    loop = train(tmp_path, frames=1000, deadly=True)
-    for control in ("mppi", "policy"):
+    loop = train(tmp_path, frames=600, deadly=True)
+    for control, share in (("mppi", 0.8), ("policy", 0.4)):
         pool = SerialPool(lambda i: PointAt(deadly=True), 5)
-        results = evaluate(loop.agent, pool, list(range(1, 11, 2)), control=control)
-        assert np.mean([result.episode_return for result in results]) > 0.6 * STEPS, control
+        results = evaluate(loop.agent, pool, list(range(1, 21, 2)), control=control)
+        assert np.mean([result.episode_return for result in results]) > share * STEPS, control

@@ -90,9 +90,7 @@ class Oracle:
                     end = Slot(window[-1].episode, window[-1].time, window[-1].code, 0.0, 0.0, True)
                     window = window[:-1] + [end] * (missing + 1)
                 begin = s - window[0].time
-                frames = [
-                    min(max(k, begin), last) for k in range(s - self.stack + 1, s + self.horizon + 1)
-                ]
+                frames = [min(max(k, begin), last) for k in range(s - self.stack + 1, s + self.horizon + 1)]
                 previous = slots[s - 1].action if window[0].time > 0 else 0.0
                 if min(frames) >= oldest and (window[0].time == 0 or s - 1 >= oldest):
                     yield window, [slots[k] for k in frames], previous

@@ -18,7 +18,7 @@ class DiscEnv(gym.Env):
         pushes: what `step` was given since the last reset.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012 (declared so by Gymnasium)
 
     def __init__(
         self,
@@ -58,12 +58,15 @@ class DiscEnv(gym.Env):
         return image
 
 
-gym.register("foreign/Disc-v0", DiscEnv)
-gym.register("foreign/Limited-v0", DiscEnv, max_episode_steps=7)
-gym.register("foreign/Cutting-v0", DiscEnv, kwargs={"cut_at": 5})
-gym.register("foreign/Discrete-v0", DiscEnv, kwargs={"action_space": gym.spaces.Discrete(3)})
-gym.register(
-    "foreign/Unbounded-v0", DiscEnv, kwargs={"action_space": gym.spaces.Box(-np.inf, 1.0, (2,), np.float32)}
-)
-gym.register("foreign/Whole-v0", DiscEnv, kwargs={"action_space": gym.spaces.Box(0, 9, (2,), np.int64)})
-gym.register("foreign/Unseen-v0", DiscEnv, kwargs={"picture": False})
+VARIANTS: dict[str, dict[str, Any]] = {
+    "Disc": {},
+    "Limited": {"max_episode_steps": 7},
+    "Cutting": {"kwargs": {"cut_at": 5}},
+    "Discrete": {"kwargs": {"action_space": gym.spaces.Discrete(3)}},
+    "Unbounded": {"kwargs": {"action_space": gym.spaces.Box(-np.inf, 1.0, (2,), np.float32)}},
+    "Whole": {"kwargs": {"action_space": gym.spaces.Box(0, 9, (2,), np.int64)}},
+    "Unseen": {"kwargs": {"picture": False}},
+}
+
+for name, options in VARIANTS.items():
+    gym.register(f"foreign/{name}-v0", f"{__name__}:DiscEnv", **options)

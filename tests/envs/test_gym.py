@@ -129,7 +129,7 @@ def reference_episode(task: str, seed: int, fractions: list[float]) -> list[Any]
     Each action is a fraction of the range of all its entries, held for two frames.
     """
     identifier = task.removeprefix("gym/")
-    camera = {"camera_name": "track"} if task in FOLLOWED else {}
+    camera: dict[str, Any] = {"camera_name": "track"} if task in FOLLOWED else {}
     env = gym.make(identifier, render_mode="rgb_array", width=64, height=64, **camera)
     simulation: Any = env.unwrapped
     renderer, space = simulation.mujoco_renderer, simulation.action_space
@@ -338,5 +338,5 @@ class TestForeign:
 
 
 def test_a_task_that_gymnasium_gave_up_says_so() -> None:
-    with pytest.raises(TaskError, match="gym/Hopper-v2 cannot be built: .*gymnasium-robotics"):
+    with pytest.raises(TaskError, match=r"gym/Hopper-v2 cannot be built: .*gymnasium-robotics"):
         make_env("gym/Hopper-v2")

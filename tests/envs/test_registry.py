@@ -128,7 +128,7 @@ def test_a_name_like_no_other_is_told_the_pattern(name: str) -> None:
 
 
 def test_an_id_of_another_package_needs_the_module_that_registers_it() -> None:
-    with pytest.raises(UnknownTaskError, match="knows no such id.*--import MODULE"):
+    with pytest.raises(UnknownTaskError, match=r"knows no such id.*--import MODULE"):
         canonical_task("gym/absent/Quux-v0")
 
 
