@@ -99,16 +99,17 @@ class Agent:
         target = self.value_target(batch, latents, generator)
         metrics = self._update_model(batch, latents, target)
         state = torch.cat((latents.state.detach(), latents.state_key), dim=0)
-        recorded = latents.state_key[:, :-1], batch.action
-        metrics |= self._update_policy(state, recorded)
+        alive = batch.alive
+        recorded = latents.state_key[:, :-1], batch.action, alive[:, :-1]
+        metrics |= self._update_policy(state, torch.cat((alive, alive)), recorded)
         imagined = options.imagined_updates if imagine else 0
         for _ in range(options.extra_updates - imagined):
-            self._update_critics(*recorded, target)
-            self._update_policy(latents.state_key, recorded)
-        seen = latents.state_key.flatten(0, 1)
+            self._update_critics(latents.state_key[:, :-1], batch.action, target, alive[:, :-1])
+            self._update_policy(latents.state_key, alive, recorded)
+        seen, alive = latents.state_key.flatten(0, 1), alive.flatten()
         for _ in range(imagined):
-            self._update_critics(seen, *self.imagined_returns(seen, generator))
-            self._update_policy(seen, recorded)
+            self._update_critics(seen, *self.imagined_returns(seen, generator), alive)
+            self._update_policy(seen, alive, recorded)
         self.model.after_step()
         self.actor_critic.after_step()
         return metrics
@@ -158,21 +159,30 @@ class Agent:
         weights["value"] = self.config.actor_critic.value_weight
         if losses.keys() != weights.keys():
             raise AssertionError(f"losses {sorted(losses)} but weights {sorted(weights)}")
-        reduced = {name: self.model.reduce(loss) for name, loss in losses.items()}
+        reduced = {name: self.model.reduce(batch.within_episodes(loss)) for name, loss in losses.items()}
         total = torch.stack([weights[name] * loss for name, loss in reduced.items()]).sum()
         norms = self._descend(total, "model", "critics")
         return {f"loss/{name}": loss.detach() for name, loss in reduced.items()} | norms
 
-    def _update_critics(self, state: Tensor, action: Tensor, target: Tensor) -> None:
-        loss = self.actor_critic.critic_loss(state, action, target)
+    def _update_critics(self, state: Tensor, action: Tensor, target: Tensor, alive: Tensor) -> None:
+        loss = self.actor_critic.critic_loss(state, action, target).where(alive, 0.0)
         self._descend(self.model.reduce(loss) * self.config.actor_critic.value_weight, "critics")
 
-    def _update_policy(self, state: Tensor, recorded: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        """Uphill on Q at some states, and towards the actions (B, H, A) recorded at others (B, H, Z + A)."""
-        losses = {"policy": self.actor_critic.policy_loss(state).mean()}
+    def _update_policy(
+        self, state: Tensor, alive: Tensor, recorded: tuple[Tensor, Tensor, Tensor]
+    ) -> dict[str, Tensor]:
+        """Uphill on Q at some states, and towards the actions that were recorded at others.
+
+        Args:
+            state: (..., Z + A).
+            alive: which of them count, bool (...).
+            recorded: states (B, H, Z + A), actions (B, H, A), and which of them were taken, bool (B, H).
+        """
+        losses = {"policy": self.actor_critic.policy_loss(state).where(alive, 0.0).mean()}
         total, weight = losses["policy"], self.config.actor_critic.planner_weight
         if weight > 0:
-            losses["imitation"] = self.actor_critic.imitation_loss(*recorded).mean()
+            *where, taken = recorded
+            losses["imitation"] = self.actor_critic.imitation_loss(*where).where(taken, 0.0).mean()
             total = total + weight * losses["imitation"]
         norms = self._descend(total, "policy")
         metrics = {f"loss/{name}": loss.detach() for name, loss in losses.items()}
@@ -206,14 +216,13 @@ class Agent:
         latents = self.model.encode(batch, generator)
         target = self.value_target(batch, latents, generator)
         state = latents.state
-        reward_error = (
-            (self.model.predict_reward(state[:, -2], batch.action[:, -1]) - batch.reward[:, -1]).abs().mean()
-        )
+        alive = batch.alive[:, :-1]  # what stands beyond the end of an episode says nothing
+        reward_error = self.model.predict_reward(state[:, -2], batch.action[:, -1]) - batch.reward[:, -1]
         q = self.actor_critic.q_values(state[:, 0], batch.action[:, 0]).mean(dim=0)
         retrieval = self.model.objective.metrics(batch, latents)
         return {f"train/{name}": value for name, value in retrieval.items()} | {
-            "train/reward_error_at_horizon": reward_error,
-            "train/reward_mean": batch.reward.mean(),
+            "train/reward_error_at_horizon": reward_error[alive[:, -1]].abs().mean(),
+            "train/reward_mean": batch.reward[alive].mean(),
             "train/rank_me": rank_me(latents.z_key.flatten(0, 1).float()),
             "train/q_mean": q.mean(),
             "train/q_target_mean": target[:, 0].mean(),

@@ -3,6 +3,10 @@
 Each lane (environment) owns a ring of slots. An episode of T decisions fills T + 1 consecutive slots:
 slot t holds frame[t], and action[t], reward[t], terminated[t] once they are known; the last one serves
 as a successor only. A *position* counts all slots that a lane ever wrote; its slot is `position % length`.
+
+Windows may reach beyond the end of an episode that was terminated, where nothing is taken or earned
+(`Batch.alive`). So its last decisions, which alone tell what ends it, stand at every step of a window as all
+others do, also where the episode is shorter than a window. No window reaches beyond a time limit.
 """
 
 from __future__ import annotations
@@ -87,6 +91,7 @@ class Replay:
         self._windows = 0
         self._next_episode = 0
         self._last_time = np.zeros(64, np.int64)  # by episode: time of its newest observation
+        self._is_over = np.zeros(64, np.bool_)  # by episode: whether its newest observation is terminal
 
     def __len__(self) -> int:
         """Windows that can be drawn."""
@@ -117,6 +122,7 @@ class Replay:
         self._next_episode += 1
         if episode == len(self._last_time):
             self._last_time = np.concatenate([self._last_time, np.zeros_like(self._last_time)])
+            self._is_over = np.concatenate([self._is_over, np.zeros_like(self._is_over)])
         ring.is_open = True
         ring.spans.append(_Span(episode, ring.head, ring.head))
         self._append(lane, frame, episode, 0)
@@ -138,6 +144,10 @@ class Replay:
         span = ring.spans[-1]
         span.last = ring.head
         self._append(lane, transition.frame, span.episode, span.last - span.start)
+        if transition.terminated:
+            self._is_over[span.episode] = True
+            for position in range(max(span.start, span.last - self._horizon + 1), span.last):
+                self._set_valid(self._row(lane, position), True)
         ring.is_open = not (transition.terminated or transition.truncated)
 
     def discard(self, lane: int) -> None:
@@ -217,6 +227,7 @@ class Replay:
             )
         self._next_episode = state["next_episode"]
         self._last_time = np.zeros(max(64, 2 * self._next_episode), np.int64)
+        self._is_over = np.zeros(len(self._last_time), np.bool_)
         wanted: dict[int, tuple[int, _Span]] = {}
         for lane, entry in enumerate(state["lanes"]):
             spans = [_Span(*span) for span in entry["spans"]]
@@ -242,10 +253,12 @@ class Replay:
             AssertionError: the incremental bookkeeping is wrong.
         """
         episode, time = (array.reshape(len(self._lanes), -1) for array in (self._episode, self._time))
-        expected = episode >= 0
+        is_over, last = self._is_over[episode], self._last_time[episode]
+        expected = (episode >= 0) & ~(is_over & (time == last))
         for offset in range(1 - self._reach, self._horizon + 1):
             there = (np.roll(episode, -offset, 1) == episode) & (np.roll(time, -offset, 1) == time + offset)
-            expected &= there | (time + offset < 0)
+            outside = (time + offset < 0) | (is_over & (time + offset > last))
+            expected &= there | outside
         assert np.array_equal(expected.ravel(), self._valid), np.flatnonzero(expected.ravel() != self._valid)
         assert self._windows == self._valid.sum(), (self._windows, self._valid.sum())
 
@@ -302,16 +315,20 @@ class Replay:
         first = np.where(oldest <= 0, 0, oldest + self._reach - 1)
         first_after = time + self._min_gap + 1
         before = np.maximum(time - self._min_gap - first, 0)
-        after = np.maximum(self._last_time[episode] - self._horizon + 1 - first_after, 0)
+        newest = self._last_time[episode] - np.where(self._is_over[episode], 1, self._horizon)
+        after = np.maximum(newest + 1 - first_after, 0)
         pick = rng.integers(np.maximum(before + after, 1))
         partner = np.where(pick < before, first + pick, first_after + pick - before)
         return lane * self._length + (slot + partner - time) % self._length, before + after > 0
 
     def _gather(self, rows: np.ndarray) -> Batch:
         lane, slot = np.divmod(rows, self._length)
-        time = self._time[rows]
-        # Before the episode's first frame there is none: it is repeated, (B, H + S).
-        offset = np.maximum(np.arange(1 - self._stack, self._horizon + 1), -time[:, None])
+        episode, time = self._episode[rows], self._time[rows]
+        left = self._last_time[episode] - time  # decisions until the newest observation
+        # Before the first frame and after a terminal one there is none: these are repeated, (B, H + S).
+        offset = np.arange(1 - self._stack, self._horizon + 1)
+        offset = np.clip(offset, -time[:, None], left[:, None])
+        is_beyond = np.arange(self._horizon) >= left[:, None]  # (B, H), no decision was taken there
         index = (lane * self._length)[:, None] + (slot[:, None] + offset) % self._length
         decision = index[:, self._stack - 1 : -1]
         before = lane * self._length + (slot - 1) % self._length
@@ -321,10 +338,10 @@ class Replay:
             previous_action=torch.from_numpy(
                 np.where(time[:, None] > 0, self._action[before], np.float32(0))
             ),
-            action=torch.from_numpy(self._action[decision]),
-            reward=torch.from_numpy(self._reward[decision]),
-            terminated=torch.from_numpy(self._terminated[decision]),
-            episode=torch.from_numpy(self._episode[rows]),
+            action=torch.from_numpy(np.where(is_beyond[..., None], np.float32(0), self._action[decision])),
+            reward=torch.from_numpy(np.where(is_beyond, np.float32(0), self._reward[decision])),
+            terminated=torch.from_numpy(self._terminated[decision] | is_beyond),
+            episode=torch.from_numpy(episode),
             time=torch.from_numpy(time),
         ).to(self._device)
 
@@ -345,8 +362,12 @@ class Replay:
         self._episode[rows] = span.episode
         self._time[rows] = time
         self._last_time[span.episode] = steps
+        self._is_over[span.episode] = stored.terminated[-1]
         lost = 0 if time[0] == 0 else self._reach - 1  # they reach back to overwritten slots
-        self._valid[rows[lost : max(len(rows) - self._horizon, 0)]] = True
+        short = (
+            1 if stored.terminated[-1] else self._horizon
+        )  # observations at the end where no window starts
+        self._valid[rows[lost : max(len(rows) - short, 0)]] = True
 
 
 def _zeros(shape: tuple[int, ...], device: torch.device) -> Tensor:

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+import tyro
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
@@ -345,7 +346,9 @@ class Config(Options):
     """A training run."""
 
     task: str = "dmc/cartpole-swingup"
-    """Task, for instance dmc/walker-walk."""
+    """Task, for instance dmc/walker-walk or gym/Hopper-v5."""
+    imports: Annotated[tuple[str, ...], tyro.conf.arg(name="import"), tyro.conf.UseAppendAction] = ()
+    """Module that registers further tasks with Gymnasium; repeat it, or separate names by commas."""
     preset: str = "auto"
     """Named sets of options, joined by +: cpu, gpu, debug, auto (gpu where there is one), byol, ..."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
@@ -382,6 +385,12 @@ class Config(Options):
     """Evaluation during training."""
     logging: LoggingOptions = LoggingOptions()
     """What a run writes and how often."""
+
+    @field_validator("imports")
+    @classmethod
+    def _one_module_each(cls, imports: tuple[str, ...]) -> tuple[str, ...]:
+        names = (name.strip() for entry in imports for name in entry.split(","))
+        return tuple(dict.fromkeys(name for name in names if name))
 
     @model_validator(mode="after")
     def _options_fit_together(self) -> Config:

@@ -6,7 +6,9 @@ Nothing here imports MuJoCo until an environment is built: names are checked whi
 from __future__ import annotations
 
 import difflib
+import importlib
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from configs.schema import NO_DISTRACTORS, DistractorOptions
@@ -50,37 +52,76 @@ COUNTING = "counting"
 TASKS: tuple[str, ...] = tuple(f"dmc/{domain}-{task}" for domain, tasks in SUITE.items() for task in tasks)
 """Canonical names of all suite tasks."""
 
-_ACTION_REPEATS = {"cartpole": 8, "finger": 2, "walker": 2, COUNTING: 1}
+GYM_TASKS: tuple[str, ...] = (
+    "gym/Ant-v5",
+    "gym/HalfCheetah-v5",
+    "gym/Hopper-v5",
+    "gym/Humanoid-v5",
+    "gym/InvertedDoublePendulum-v5",
+    "gym/InvertedPendulum-v5",
+    "gym/Pusher-v5",
+    "gym/Reacher-v5",
+    "gym/Swimmer-v5",
+    "gym/Walker2d-v5",
+)
+"""Canonical names of Gymnasium's MuJoCo tasks; any other id that it knows is a task, too, as `gym/<id>`."""
+
+_ACTION_REPEATS = {"cartpole": 8, "finger": 2, "walker": 2, "gym": 2, COUNTING: 1}
 _OTHER_ACTION_REPEAT = 4
 
 
-class UnknownTaskError(ValueError):
+class TaskError(ValueError):
+    """A task cannot be had; the message says why, and what can be done."""
+
+
+class UnknownTaskError(TaskError):
     """No task has this name; the message offers near ones."""
 
 
-def canonical_task(name: str) -> str:
+def canonical_task(name: str, imports: Iterable[str] = ()) -> str:
     """The canonical name of a task, for instance `dmc/walker-walk` for `walker_walk`.
 
     Args:
         name: canonical name or alias: prefixes `dmc/`, `dmc_`, `dm_control/`, a version suffix `-v0`,
-            letter case, and `-` for `_` make no difference.
+            letter case, and `-` for `_` make no difference. Gymnasium's MuJoCo tasks need their prefix
+            (`gym/`, `gym_`, `gymnasium/`) or their version, its other ids both, exactly as registered.
+        imports: modules that register ids with Gymnasium, imported before the name is looked up.
 
     Raises:
         UnknownTaskError: no such task.
+        TaskError: a module cannot be imported.
     """
-    key = _key(name)
-    try:
-        return _BY_KEY[key]
-    except KeyError:
-        near = difflib.get_close_matches(key, _BY_KEY, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(_BY_KEY[match] for match in near)}?" if near else ""
-        hint = hint or "tasks are named like dmc/walker-walk (domain and task of the dm_control suite)"
-        raise UnknownTaskError(f"unknown task {name!r}: {hint}") from None
+    import_modules(imports)
+    task = _BY_KEY.get(_key(name)) or _GYM_BY_KEY.get(_gym_key(name)) or _registered(name)
+    if task is None:
+        raise UnknownTaskError(f"unknown task {name!r}: {_hint(name)}")
+    return task
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Import modules that register environments with Gymnasium, once a rendering backend is chosen.
+
+    Raises:
+        TaskError: one cannot be imported.
+        RenderingUnavailableError: frames cannot be drawn on this machine.
+    """
+    for name in names:
+        from envs.rendering import ensure_backend
+
+        ensure_backend()  # they may import MuJoCo, which reads the choice then
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise TaskError(
+                f"cannot import {name} ({type(error).__name__}: {error}): "
+                "install it, or name its folder in PYTHONPATH"
+            ) from error
 
 
 def default_action_repeat(task: str) -> int:
     """Customary frames per decision of a task (canonical name or alias)."""
-    return _ACTION_REPEATS.get(_domain_and_task(task)[0], _OTHER_ACTION_REPEAT)
+    suite, _, name = canonical_task(task).partition("/")
+    return _ACTION_REPEATS.get(name.partition("-")[0] if suite == "dmc" else suite, _OTHER_ACTION_REPEAT)
 
 
 def make_env(
@@ -92,6 +133,7 @@ def make_env(
     distract: str = NO_DISTRACTORS,
     action_repeat: int | None = None,
     stack: int = 3,
+    imports: Iterable[str] = (),
 ) -> gym.Env:
     """Build an environment.
 
@@ -100,10 +142,11 @@ def make_env(
         seed: determines resets without a seed of their own, and samples of the action space. What a task
             draws when it is loaded (lqr: its springs) is the same for every seed: one name, one task.
         size: height and width of the frames in pixels.
-        look: `fast` or `original` rendering.
+        look: `fast` or `original` rendering; environments that draw themselves have only one.
         distract: distractors, for instance `background=medium,camera=easy`; see `envs.distractors`.
         action_repeat: frames each decision is held for; `None` is the task's customary value.
         stack: frames in an observation.
+        imports: modules that register the task with Gymnasium.
 
     Returns:
         Environment with observations uint8 (3 * stack, size, size), oldest frame first; actions float32
@@ -112,11 +155,12 @@ def make_env(
 
     Raises:
         UnknownTaskError: no such task.
+        TaskError: the task is none that can be learnt from pixels, or a module cannot be imported.
         RenderingUnavailableError: frames cannot be drawn on this machine.
         ValueError: there are no such distractors.
         DistractorError: the distractors cannot be had.
     """
-    task = canonical_task(task)
+    task = canonical_task(task, imports)
     distract = check_distractors(task, distract)
     repeat = default_action_repeat(task) if action_repeat is None else action_repeat
     if task == COUNTING:
@@ -127,10 +171,24 @@ def make_env(
     from envs.rendering import ensure_backend
 
     ensure_backend()
-    # MuJoCo reads the choice of backend when it is imported, so this import comes after it.
+    suite, _, name = task.partition("/")
+    # MuJoCo reads the choice of backend when it is imported, so these imports come after it.
+    if suite == "gym":
+        from envs.gym import GymEnv
+
+        return GymEnv(
+            name,
+            seed=seed,
+            size=size,
+            look=look,
+            distract=distract,
+            action_repeat=repeat,
+            stack=stack,
+        )
+
     from envs.dmc import DmcEnv
 
-    domain, name = _domain_and_task(task)
+    domain, _, name = name.partition("-")
     return DmcEnv(
         domain,
         name,
@@ -174,10 +232,62 @@ def _key(name: str) -> str:
     return re.sub(r"^(dmc|dm_control)_|_v\d+$", "", key)
 
 
+def _gym_key(name: str) -> str:
+    """Letters and digits of a name, in lower case: `gymnasium/half_cheetah-v5` -> `gymhalfcheetahv5`."""
+    return re.sub(r"[\W_]+", "", name.lower()).replace("gymnasium", "gym", 1)
+
+
 _BY_KEY = {_key(task): task for task in (*TASKS, COUNTING)}
+_GYM_BY_KEY = {
+    key: task
+    for task in GYM_TASKS
+    for key in (_gym_key(task), _gym_key(task).removeprefix("gym"), _gym_key(task).removesuffix("v5"))
+}
 
 
-def _domain_and_task(task: str) -> tuple[str, str]:
-    """`dmc/walker-walk` -> (`walker`, `walk`)."""
-    domain, _, name = canonical_task(task).removeprefix("dmc/").partition("-")
-    return domain, name
+def _registered(name: str) -> str | None:
+    """`gym/<id>`, where that id is registered with Gymnasium."""
+    identifier = _gym_id(name)
+    if identifier is None:
+        return None
+    import gymnasium
+
+    return f"gym/{identifier}" if identifier in gymnasium.registry else None
+
+
+def _gym_id(name: str) -> str | None:
+    """What follows `gym/` or `gymnasium/` in a name, None where nothing does."""
+    suite, _, identifier = name.strip().partition("/")
+    return identifier if identifier and suite.lower() in ("gym", "gymnasium") else None
+
+
+def _hint(name: str) -> str:
+    """What the user of an unknown name may have meant."""
+    identifier = _gym_id(name)
+    if identifier is not None:
+        return _gym_hint(identifier)
+    known = _BY_KEY | {_unversioned(task.removeprefix("gym/")): task for task in GYM_TASKS}
+    near = difflib.get_close_matches(_key(name), known, n=3, cutoff=0.5)
+    return _question(known[match] for match in near) or (
+        "tasks are named like dmc/walker-walk (domain and task of the dm_control suite) "
+        "or gym/Hopper-v5 (an id of Gymnasium)"
+    )
+
+
+def _gym_hint(identifier: str) -> str:
+    import gymnasium
+
+    known = {_unversioned(other): f"gym/{other}" for other in sorted(gymnasium.registry)}  # the newest stays
+    near = difflib.get_close_matches(_unversioned(identifier), known, n=3)
+    question = _question(known[match] for match in near) or "Gymnasium knows no such id."
+    return f"{question} Ids of other packages need the module that registers them: --import MODULE"
+
+
+def _question(tasks: Iterable[str]) -> str:
+    names = " or ".join(tasks)
+    return f"did you mean {names}?" if names else ""
+
+
+def _unversioned(identifier: str) -> str:
+    """`Walker2d-v5` -> `walker2d`."""
+    return re.sub(r"-v\d+$", "", identifier.lower())

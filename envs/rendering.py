@@ -21,8 +21,7 @@ from configs.schema import NO_DISTRACTORS, DistractorOptions
 
 if TYPE_CHECKING:
     import mujoco
-    from dm_control.mujoco import Physics
-    from dm_control.mujoco.engine import Camera
+    from dm_control.mujoco.engine import Camera, Physics, Pose
 
 LOOKS = ("fast", "original")
 
@@ -201,17 +200,25 @@ class FrameCamera(Protocol):
 
 
 def make_camera(
-    physics: Physics, *, size: int, camera_id: int, look: str, distract: str, seed: int
+    physics: Physics,
+    *,
+    size: int,
+    camera_id: int,
+    look: str,
+    distract: str,
+    seed: int,
+    pose: Pose | None = None,
 ) -> FrameCamera:
     """Build the camera of a look; call before the first frame of this physics is drawn.
 
     Args:
         physics: what is drawn; its visual settings are changed by the fast look.
         size: height and width in pixels.
-        camera_id: camera of the model.
+        camera_id: camera of the model, or -1 for a free one.
         look: `fast` or `original`.
         distract: distractors, in the text form of `configs.schema.DistractorOptions`.
         seed: determines the distractors of episodes that begin without a seed of their own.
+        pose: where the free camera stands; unset: where it sees the whole model.
 
     Raises:
         ValueError: no such look, or no such distractors.
@@ -222,20 +229,20 @@ def make_camera(
     if distract != NO_DISTRACTORS:
         from envs.distractors import DistractedCamera
 
-        view = SuiteView(physics, size, camera_id, look)
+        view = SuiteView(physics, size, camera_id, look, pose)
         return DistractedCamera(view, DistractorOptions.parse(distract), size=size, seed=seed)
-    return (FastCamera if look == "fast" else OriginalCamera)(physics, size, camera_id)
+    return (FastCamera if look == "fast" else OriginalCamera)(physics, size, camera_id, pose)
 
 
 class FastCamera:
-    """No shadows, reflections or multisampling, a framebuffer as small as the image, one scene kept.
+    """No shadows, reflections or multisampling, and a framebuffer as small as the image.
 
     Changes the pixels, not the physics; tens of times faster where OpenGL runs on the CPU.
     """
 
-    def __init__(self, physics: Physics, size: int, camera_id: int) -> None:
+    def __init__(self, physics: Physics, size: int, camera_id: int, pose: Pose | None = None) -> None:
         """Prepare the scene."""
-        self._camera = _fast_camera(physics, size, camera_id)
+        self._camera = _fast_camera(physics, size, camera_id, pose)
 
     def start(self, seed: int | None) -> None:
         """See `FrameCamera.start`: all episodes are drawn alike."""
@@ -246,34 +253,40 @@ class FastCamera:
 
 
 class OriginalCamera:
-    """What dm_control draws when it is left alone, as in published results."""
+    """What dm_control and Gymnasium draw when they are left alone, as in published results."""
 
-    def __init__(self, physics: Physics, size: int, camera_id: int) -> None:
-        """Remember what to draw."""
-        self._physics = physics
-        self._size = size
-        self._camera_id = camera_id
+    def __init__(self, physics: Physics, size: int, camera_id: int, pose: Pose | None = None) -> None:
+        """Place the camera."""
+        self._camera = _place(physics, size, camera_id, pose)
 
     def start(self, seed: int | None) -> None:
         """See `FrameCamera.start`: all episodes are drawn alike."""
 
     def frame(self) -> np.ndarray:
         """See `FrameCamera.frame`."""
-        return _channels_first(self._physics.render(self._size, self._size, camera_id=self._camera_id))
+        return _channels_first(self._camera.render())
+
+
+def _place(physics: Physics, size: int, camera_id: int, pose: Pose | None) -> Camera:
+    """A camera with the scene it draws, both kept for all frames."""
+    from dm_control.mujoco.engine import Camera, MovableCamera
+
+    if camera_id >= 0:
+        return Camera(physics, height=size, width=size, camera_id=camera_id)
+    camera = MovableCamera(physics, height=size, width=size)
+    if pose is not None:
+        camera.set_pose(*pose)
+    return camera
 
 
 class SuiteView:
     """A scene of dm_control that may be changed before it is drawn; see `envs.distractors.View`."""
 
-    def __init__(self, physics: Physics, size: int, camera_id: int, look: str) -> None:
+    def __init__(
+        self, physics: Physics, size: int, camera_id: int, look: str, pose: Pose | None = None
+    ) -> None:
         """Prepare the scene in one of the looks."""
-        from dm_control.mujoco.engine import Camera
-
-        self._camera = (
-            _fast_camera(physics, size, camera_id)
-            if look == "fast"
-            else Camera(physics, height=size, width=size, camera_id=camera_id)
-        )
+        self._camera = (_fast_camera if look == "fast" else _place)(physics, size, camera_id, pose)
         self._physics = physics
         self._image = np.empty((size, size, 3), np.uint8)
         self.model = physics.model.ptr
@@ -300,16 +313,15 @@ class SuiteView:
         mujoco.mjr_readPixels(self._image, None, viewport, context)
 
 
-def _fast_camera(physics: Physics, size: int, camera_id: int) -> Camera:
+def _fast_camera(physics: Physics, size: int, camera_id: int, pose: Pose | None) -> Camera:
     """Set the model's visual quality, which is read when the OpenGL context is made."""
     import mujoco
-    from dm_control.mujoco.engine import Camera
 
     visual = physics.model.vis
     visual.quality.shadowsize = 0
     visual.quality.offsamples = 0
     visual.global_.offwidth = visual.global_.offheight = size
-    camera = Camera(physics, height=size, width=size, camera_id=camera_id)
+    camera = _place(physics, size, camera_id, pose)
     camera.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
     return camera
 

@@ -9,6 +9,7 @@ from collections import defaultdict, deque
 from dataclasses import dataclass
 from functools import partial
 
+from envs.registry import TaskError
 from envs.spec import Pool, WorkerError
 
 MAX_RESTARTS = 10
@@ -29,10 +30,12 @@ class Failure:
     Attributes:
         what: in one line.
         trace: the whole traceback, where there is one.
+        task_error: what is wrong with the task itself, where that is the reason.
     """
 
     what: str
     trace: str = ""
+    task_error: TaskError | None = None
 
     @classmethod
     def of(cls, error: Exception) -> Failure:
@@ -40,10 +43,13 @@ class Failure:
         place = traceback.extract_tb(error.__traceback__)[-1]
         line = " ".join(f"{type(error).__name__}: {error}".split())
         what = f"{line} ({place.filename}:{place.lineno} in {place.name})"
-        return cls(what, "".join(traceback.format_exception(error)))
+        task_error = error if isinstance(error, TaskError) else None
+        return cls(what, "".join(traceback.format_exception(error)), task_error)
 
-    def as_error(self, message: str) -> WorkerError:
-        """The error that says `message`, with the traceback as its note."""
+    def as_error(self, message: str) -> WorkerError | TaskError:
+        """What is wrong with the task; else an error that says `message`, with the traceback as its note."""
+        if self.task_error is not None:
+            return self.task_error
         error = WorkerError(message)
         if self.trace:
             error.add_note(self.trace)

@@ -42,6 +42,7 @@ class EnvMaker:
     action_repeat: int | None
     stack: int
     distract: str = NO_DISTRACTORS
+    imports: tuple[str, ...] = ()
 
     def __call__(self, index: int) -> gym.Env:
         """Build environment `index`, whose action space has a seed of its own."""
@@ -59,6 +60,7 @@ def make_pool(
     distract: str = NO_DISTRACTORS,
     action_repeat: int | None = None,
     stack: int = 3,
+    imports: tuple[str, ...] = (),
     in_process: bool | None = None,
 ) -> Pool:
     """Build `count` environments of a task; the other options are those of `envs.make_env`.
@@ -72,18 +74,19 @@ def make_pool(
         distract: distractors, as for `make_env`.
         action_repeat: unset: the task's customary value.
         stack: frames in an observation.
+        imports: modules that register the task with Gymnasium.
         in_process: whether they run in this process, one after another, or each in a worker process;
             unset: one runs here, several in workers.
 
     Raises:
-        UnknownTaskError: no such task.
+        TaskError: no such task, or none that can be learnt from pixels.
         DistractorError: the distractors cannot be had.
         RenderingUnavailableError: frames cannot be drawn on this machine.
         WorkerError: a worker could not build its environment.
     """
-    task = canonical_task(task)
+    task = canonical_task(task, imports)
     distract = check_distractors(task, distract)
-    make = EnvMaker(task, seed, size, look, action_repeat, stack, distract)
+    make = EnvMaker(task, seed, size, look, action_repeat, stack, distract, imports)
     if count == 1 if in_process is None else in_process:
         return SerialPool(make, count)
     if task != COUNTING:

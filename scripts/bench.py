@@ -121,13 +121,13 @@ def _fill(pool: Pool, replay: Replay) -> tuple[float, dict[int, np.ndarray]]:
     from envs.spec import Transition
 
     rng = np.random.default_rng(0)
-    obs = {
-        lane: started[0] for lane, started in pool.reset({lane: lane for lane in range(pool.count)}).items()
-    }
-    for lane in obs:
-        replay.start(lane, obs[lane][-3:])
-    times = []
-    for _ in range(min(FILL_STEPS, pool.env_spec.episode_steps - 1)):
+    obs: dict[int, np.ndarray] = {}
+    idle = set(range(pool.count))
+    times: list[float] = []
+    for number in range(FILL_STEPS):
+        started = pool.reset({lane: pool.count * number + lane for lane in idle})
+        for lane, (obs[lane], _) in started.items():
+            replay.start(lane, obs[lane][-3:])
         actions = {lane: rng.uniform(-1, 1, pool.env_spec.action_dim).astype(np.float32) for lane in obs}
         start = time.perf_counter()
         steps = pool.step(actions)
@@ -135,11 +135,16 @@ def _fill(pool: Pool, replay: Replay) -> tuple[float, dict[int, np.ndarray]]:
         for lane, step in steps.items():
             obs[lane] = step.obs
             transition = Transition(
-                step.obs[-3:], actions[lane], step.reward, step.terminated, False, step.physics, step.frames
+                step.obs[-3:],
+                actions[lane],
+                step.reward,
+                step.terminated,
+                step.truncated,
+                step.physics,
+                step.frames,
             )
             replay.add(lane, transition)
-        if any(step.terminated for step in steps.values()):
-            break
+        idle = {lane for lane, step in steps.items() if step.terminated or step.truncated}
     return statistics.median(times), obs
 
 
@@ -150,12 +155,18 @@ def _render_fps(config: Config) -> float:
     env = make_env(config.task, size=config.size, look=config.look, distract=config.distract, action_repeat=1)
     env.reset(seed=0)
     action = np.zeros_like(env.action_space.sample())
-    step_s = _median(lambda: env.step(action), None)
+    times: list[float] = []
+    for _ in range(WARM_UP + REPEATS):
+        start = time.perf_counter()
+        *_, terminated, truncated, _ = env.step(action)
+        times.append(time.perf_counter() - start)
+        if terminated or truncated:
+            env.reset()
     env.close()
-    return 1 / step_s
+    return 1 / statistics.median(times[WARM_UP:])
 
 
-def _median(function: Callable[[], Any], device: torch.device | None) -> float:
+def _median(function: Callable[[], Any], device: torch.device) -> float:
     """Median seconds of a call, after a few to warm up; waits for the device."""
     import torch
 
@@ -163,7 +174,7 @@ def _median(function: Callable[[], Any], device: torch.device | None) -> float:
     for _ in range(WARM_UP + REPEATS):
         start = time.perf_counter()
         function()
-        if device is not None and device.type == "cuda":
+        if device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
     return statistics.median(times[WARM_UP:])

@@ -34,7 +34,7 @@ USER_ERRORS = {
     "configs.load.ConfigError",
     "envs.backgrounds.DistractorError",
     "envs.episodes.EpisodeError",
-    "envs.registry.UnknownTaskError",
+    "envs.registry.TaskError",
     "envs.rendering.RenderingUnavailableError",
     "scripts.run_directory.RunDirectoryError",
 }

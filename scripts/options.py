@@ -31,7 +31,7 @@ def parse_config(prog: str, arguments: Sequence[str]) -> Config:
 
     Raises:
         ConfigError: unknown preset, or a value out of range.
-        UnknownTaskError: no such task.
+        TaskError: no such task, or a module to import that cannot be.
         DistractorError: the distractors cannot be had.
         SystemExit: 2 for a misspelt flag, which is explained on stderr; 0 after `--help`.
     """
@@ -40,6 +40,7 @@ def parse_config(prog: str, arguments: Sequence[str]) -> Config:
     task = canonical_task(config.task)
     check_distractors(task, config.distract)
     # The flag held the name as it was typed.
+    task = canonical_task(config.task, config.imports)
     return config.model_copy(update={"preset": preset.preset, "task": task})
 
 

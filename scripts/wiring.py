@@ -62,5 +62,6 @@ def make_task_pool(config: Config, count: int, *, in_process: bool | None = None
         look=config.look,
         distract=config.distract,
         action_repeat=config.action_repeat,
+        imports=config.imports,
         in_process=in_process,
     )

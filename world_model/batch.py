@@ -19,7 +19,9 @@ class Batch:
         previous_action: float32 (B, A), led to obs[t]; zeros at an episode's start.
         action: float32 (B, H, A), action[:, k] was taken at obs[t + k].
         reward: float32 (B, H), earned by action[:, k].
-        terminated: bool (B, H), whether obs[t + k + 1] is terminal.
+        terminated: bool (B, H), whether obs[t + k + 1] is terminal. A window may reach beyond the end of a
+            terminated episode: there the last frame is repeated, actions and rewards are zero, and this stays
+            True.
         episode: int64 (B,), which episode the window lies in.
         time: int64 (B,), decision index t of the window's first observation within its episode.
     """
@@ -47,6 +49,20 @@ class Batch:
         """Episode and time of obs[t+1..t+H] of all windows, flattened, int64 (B * H,) each."""
         steps = torch.arange(1, self.horizon + 1, device=self.time.device)
         return self.episode.repeat_interleave(self.horizon), (self.time[:, None] + steps).flatten()
+
+    @property
+    def alive(self) -> Tensor:
+        """Whether the episode goes on at obs[t + k], and action[:, k] was taken there: bool (B, H + 1)."""
+        return torch.cat((torch.ones_like(self.terminated[:, :1]), ~self.terminated), dim=1)
+
+    @property
+    def is_beyond(self) -> Tensor:
+        """Whether obs[t + k + 1] stands beyond the end of its episode, and was never seen: bool (B, H)."""
+        return ~self.alive[:, :-1]
+
+    def within_episodes(self, loss: Tensor) -> Tensor:
+        """A loss, with zeros at decisions, (B, H), before which an episode was over; other shapes stay."""
+        return loss if loss.shape != self.reward.shape else loss.where(self.alive[:, :-1], 0.0)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""

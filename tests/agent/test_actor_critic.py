@@ -10,8 +10,10 @@ from torch import Tensor
 
 from agent.actor_critic import ActorCritic, discount_of, lambda_returns
 from agent.agent import Agent
+from agent.replay import Replay
 from configs.schema import ActorCriticOptions, Config
-from envs.spec import EnvSpec
+from envs.counting import CountingEnv
+from envs.spec import EnvSpec, Transition
 from world_model.batch import Batch
 
 ROWS, H = 5, 4
@@ -89,6 +91,35 @@ def test_terminal_state_has_no_value_and_the_last_before_a_time_limit_has(
     )
     expected = batch.reward @ torch.tensor([1.0, 0.9, 0.81]) + 0.9**3 * torch.tensor(4 * [0.0] + 4 * [50.0])
     torch.testing.assert_close(found[:, 0], expected)
+
+
+@pytest.mark.parametrize("terminate", [True, False])
+def test_only_termination_cuts_the_value_off_on_the_way_from_the_environment(
+    tiny_config: Callable[..., Config], terminate: bool
+) -> None:
+    """An episode of five decisions with the rewards 0 to 4, through replay, to the targets of its windows."""
+    env = CountingEnv(length=5, terminate=terminate, size=32)
+    replay = Replay(
+        env.env_spec, capacity=50, lanes=1, horizon=3, pair_share=0.0, min_gap=5, device=torch.device("cpu")
+    )
+    replay.start(0, env.reset(seed=0)[0][-3:])
+    for _ in range(5):
+        action = np.zeros(2, np.float32)
+        obs, reward, terminated, truncated, info = env.step(action)
+        replay.add(0, Transition(obs[-3:], action, reward, terminated, truncated, info["physics"], 1))
+    torch.manual_seed(0)
+    agent = Agent(
+        env.env_spec, tiny_config(actor_critic={"trace": 1.0, "discount": 0.9}), torch.device("cpu")
+    )
+    agent.actor_critic.target_value = lambda state, generator: torch.full((32, 3), 50.0)  # type: ignore[method-assign]
+    batch, generator = replay.sample(32, np.random.default_rng(0)), torch.Generator().manual_seed(0)
+    target = agent.value_target(batch, agent.model.encode(batch, generator), generator)
+    assert set(batch.time.tolist()) == set(range(5 if terminate else 3))
+    for t, found in zip(batch.time.tolist(), target, strict=True):
+        value = 0.0 if terminate and t >= 2 else 50.0
+        for k in reversed(range(min(3, 5 - t))):
+            value = t + k + 0.9 * value
+            assert found[k].item() == pytest.approx(value)
 
 
 @pytest.mark.parametrize("trace", [0.0, 0.9])

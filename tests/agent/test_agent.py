@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from agent import checkpoint
 from agent.actor_critic import ActorCritic
 from agent.agent import Agent
-from configs.schema import Config
+from configs.schema import Config, ObjectiveName
 from envs.spec import EnvSpec
 from world_model.batch import Batch
 
@@ -217,3 +218,23 @@ def test_bfloat16_stays_close_to_float32(make_agent: MakeAgent, batches: list[Ba
         assert reduced[0][name].item() == pytest.approx(value.item(), rel=0.05, abs=0.02), name
     dtypes = {tensor.dtype for tensor in agent.model.state_dict().values()}
     assert dtypes == {torch.float32}
+
+
+@pytest.mark.parametrize("objective", get_args(ObjectiveName))
+def test_what_stands_beyond_the_end_of_an_episode_is_not_learnt_from(
+    make_agent: MakeAgent, batches: list[Batch], objective: str
+) -> None:
+    """Whatever a window that reaches beyond it holds there."""
+    terminated = batches[0].terminated.clone()
+    terminated[:3, 1:] = True  # the last of three decisions was never taken
+    batch = replace(batches[0], terminated=terminated)
+    other = replace(batch, **{name: getattr(batch, name).clone() for name in ("frames", "action", "reward")})
+    other.frames[:3, -1] = 255 - other.frames[:3, -1]
+    other.action[:3, 2] *= -1
+    other.reward[:3, 2] += 5
+    agents = [make_agent(world_model={"objective": objective}) for _ in range(2)]
+    losses = [train(agent, [each]) for agent, each in zip(agents, (batch, other), strict=True)]
+    different = {name for name, value in losses[0][0].items() if value != losses[1][0][name]}
+    assert different <= {"train/q_scale"}, "a running range over all states of the batch"
+    for one, two in zip(agents[0].model.parameters(), agents[1].model.parameters(), strict=True):
+        torch.testing.assert_close(one, two)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from pathlib import Path
 from typing import Any, get_args
 
 import gymnasium as gym
@@ -26,9 +27,12 @@ class PointAt(gym.Env):
     """A bright column says which action is rewarded; it moves on as it likes. A bar below shows the time.
 
     The reward of a decision is 1 - |action - position|: 1/3 in the mean for random actions, 1 for the best.
+    Where it is deadly, every decision earns 1, and one that misses by more than 1 is the last: random
+    actions live for three decisions in the mean, less than a window holds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, deadly: bool = False) -> None:
+        self.deadly = deadly
         self.env_spec = EnvSpec(
             task="point-at",
             frame_shape=(3, SIZE, SIZE),
@@ -36,7 +40,7 @@ class PointAt(gym.Env):
             action_dim=1,
             action_repeat=1,
             episode_frames=STEPS,
-            can_terminate=False,
+            can_terminate=deadly,
             physics_dim=1,
             look="fast",
         )
@@ -49,9 +53,12 @@ class PointAt(gym.Env):
         return self._obs(), self._info(0)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        reward = 1 - abs(float(action[0]) - math.cos(self.phase))
+        missed_by = abs(float(action[0]) - math.cos(self.phase))
         self.phase, self.time = self.phase + 1.0, self.time + 1
-        return self._obs(), reward, False, self.time == STEPS, self._info(1)
+        if not self.deadly:
+            return self._obs(), 1 - missed_by, False, self.time == STEPS, self._info(1)
+        died = missed_by > 1
+        return self._obs(), 1.0, died, not died and self.time == STEPS, self._info(1)
 
     def _obs(self) -> np.ndarray:
         frame = np.zeros((3, SIZE, SIZE), np.uint8)
@@ -69,12 +76,11 @@ class NoStop:
     requested = False
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Loop:
+def train(directory: Path, *, frames: int, deadly: bool) -> Loop:
     """A loop that has trained for some hundred updates."""
     config = Config.model_validate(
         {
-            "frames": 600,
+            "frames": frames,
             "size": SIZE,
             "world_model": {
                 "encoder": {"channels": 8, "shift_padding": 1},
@@ -97,13 +103,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Loop:
             "logging": {"tensorboard": False, "progress": False},
         }
     )
-    directory = tmp_path_factory.mktemp("run")
-    pool, eval_pool = (SerialPool(lambda i: PointAt(), 1) for _ in range(2))
+    pool, eval_pool = (SerialPool(lambda i: PointAt(deadly), 1) for _ in range(2))
     loop = Loop(config, directory, torch.device("cpu"), pool, eval_pool, Streams(1))
     with loop:
         loop.announce({})
         loop.run(NoStop())
     return loop
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Loop:
+    return train(tmp_path_factory.mktemp("run"), frames=600, deadly=False)
 
 
 def mean_reward(agent: Agent, control: str) -> float:
@@ -128,3 +138,12 @@ def test_latents_do_not_collapse(trained: Loop) -> None:
     assert metrics["train/rank_me"] > 4
     for k in range(4):
         assert metrics[f"train/retrieval_{k}"] > 0.1, "chance is 1 / 64"
+
+
+def test_it_learns_to_live_where_only_the_end_of_an_episode_tells(tmp_path: Path) -> None:
+    """Termination through replay, continuation head, planner and value targets: every reward is the same."""
+    loop = train(tmp_path, frames=600, deadly=True)
+    for control, share in (("mppi", 0.8), ("policy", 0.4)):
+        pool = SerialPool(lambda i: PointAt(deadly=True), 5)
+        results = evaluate(loop.agent, pool, list(range(1, 21, 2)), control=control)
+        assert np.mean([result.episode_return for result in results]) > share * STEPS, control

@@ -17,10 +17,11 @@ from agent import checkpoint
 from agent.loop import Loop, exploration_std
 from agent.seeding import Streams
 from configs.schema import Config
-from envs.counting import CountingEnv
+from envs.counting import CountingEnv, decode_episode, decode_step
 from envs.episodes import EpisodeStore
-from envs.spec import StepResult, WorkerError
-from envs.vector import SerialPool
+from envs.spec import Pool, StepResult, WorkerError
+from envs.vector import ProcessPool, SerialPool
+from tests.envs.conformance import MakeCounting
 
 NEVER = 10**9
 
@@ -362,6 +363,38 @@ def test_a_run_that_fails_too_often_is_saved(runner: Runner, monkeypatch: pytest
         runner.run("failed")
     runner.fails.clear()
     assert_same_run(whole, runner.run("failed"))
+
+
+@pytest.mark.parametrize("kind", [SerialPool, ProcessPool])
+@pytest.mark.parametrize("terminate", [True, False])
+def test_episodes_hold_their_own_steps_alone(
+    tmp_path: Path, tiny_config: Callable[..., Config], kind: Callable[..., Pool], terminate: bool
+) -> None:
+    """No transition leads from one episode to the next, as those of environments that reset themselves do."""
+    lengths = (9, 4, 6)
+    config = tiny_config(frames=90, training={"random_frames": 90, "first_updates": 1})
+    eval_pool = SerialPool(lambda i: CountingEnv(length=6, size=32), 1)
+    with (
+        kind(MakeCounting(lengths, terminate), 3) as pool,
+        Loop(config, tmp_path, torch.device("cpu"), pool, eval_pool, Streams(1)) as loop,
+    ):
+        loop.announce({})
+        loop.run(Stop())
+    for episode in (loop.store.read(identifier) for identifier in loop.store.ids()):
+        length = lengths[episode.info.lane]
+        np.testing.assert_array_equal(decode_step(episode.frame), np.arange(length + 1))
+        assert set(decode_episode(episode.frame)) == {episode.info.seed % 256}
+        np.testing.assert_array_equal(episode.reward, np.arange(length))
+        ends = episode.terminated if terminate else episode.truncated
+        np.testing.assert_array_equal(ends, np.arange(length) == length - 1)
+    batch = loop.replay.sample(64, np.random.default_rng(0))
+    names, steps = decode_episode(batch.frames.numpy()), decode_step(batch.frames.numpy())
+    assert (names == names[:, :1]).all()
+    assert set(np.unique(np.diff(steps))) <= {0, 1}
+    np.testing.assert_array_equal(steps[:, batch.stack - 1], batch.time)
+    taken = batch.alive[:, :-1].numpy()
+    np.testing.assert_array_equal(batch.reward.numpy()[taken], steps[:, batch.stack - 1 : -1][taken])
+    assert bool(batch.terminated.any()) == terminate
 
 
 def test_behaviour_gets_less_random(tiny_config: Callable[..., Config]) -> None:

@@ -73,17 +73,24 @@ class Oracle:
         self.lanes: list[list[Slot]] = [[] for _ in range(lanes)]
 
     def windows(self) -> Iterator[tuple[list[Slot], list[Slot], float]]:
-        """For each valid window: its H + 1 observations, the H + S frames of these, the action before."""
+        """For each valid window: its H + 1 observations, the H + S frames of these, the action before.
+
+        Beyond a terminal observation, it repeats itself, with nothing done and nothing earned.
+        """
         for slots in self.lanes:
             oldest = max(len(slots) - self.length, 0)
-            for s in range(oldest, len(slots) - self.horizon):
-                window = slots[s : s + self.horizon + 1]
-                if any(slot.episode != window[0].episode for slot in window):
-                    continue
-                frames = []
-                for k in range(s - self.stack + 1, s + self.horizon + 1):
-                    begin = s - window[0].time
-                    frames.append(max(k, begin))
+            for s in range(oldest, len(slots)):
+                window = [
+                    slot for slot in slots[s : s + self.horizon + 1] if slot.episode == slots[s].episode
+                ]
+                last, missing = s + len(window) - 1, self.horizon + 1 - len(window)
+                if missing:
+                    if len(window) < 2 or not window[-2].terminated:
+                        continue
+                    end = Slot(window[-1].episode, window[-1].time, window[-1].code, 0.0, 0.0, True)
+                    window = window[:-1] + [end] * (missing + 1)
+                begin = s - window[0].time
+                frames = [min(max(k, begin), last) for k in range(s - self.stack + 1, s + self.horizon + 1)]
                 previous = slots[s - 1].action if window[0].time > 0 else 0.0
                 if min(frames) >= oldest and (window[0].time == 0 or s - 1 >= oldest):
                     yield window, [slots[k] for k in frames], previous
@@ -93,9 +100,15 @@ class Recorder:
     """Writes random episodes to a replay, an oracle and, where there is one, a store."""
 
     def __init__(
-        self, replay: Replay, oracle: Oracle, rng: np.random.Generator, store: EpisodeStore | None = None
+        self,
+        replay: Replay,
+        oracle: Oracle,
+        rng: np.random.Generator,
+        store: EpisodeStore | None = None,
+        terminate: bool | None = None,
     ):
         self.replay, self.oracle, self.rng, self.store = replay, oracle, rng, store
+        self.terminate = terminate  # None: by chance
         lanes = len(oracle.lanes)
         self.left = [0] * lanes
         self.builders = [EpisodeBuilder(make_spec(), lane=lane, versions={}) for lane in range(lanes)]
@@ -114,7 +127,8 @@ class Recorder:
             return
         self.left[lane] -= 1
         is_last = self.left[lane] == 0
-        terminated = is_last and bool(self.rng.integers(2))
+        by_chance = is_last and bool(self.rng.integers(2))
+        terminated = by_chance if self.terminate is None else is_last and self.terminate
         action, reward = self.rng.normal(size=2).astype(np.float32), float(np.float32(self.rng.normal()))
         transition = Transition(frame, action, reward, terminated, is_last and not terminated, physics, 4)
         self.replay.add(lane, transition)
@@ -246,12 +260,13 @@ def test_batch_does_not_change_when_the_ring_goes_on() -> None:
     assert all(torch.equal(before[name], value) for name, value in vars(batch).items())
 
 
-def filled(lengths: list[list[int]], *, capacity: int, **options: float) -> Replay:
+def filled(
+    lengths: list[list[int]], *, capacity: int, terminate: bool | None = None, **options: float
+) -> Replay:
     """A replay with episodes of these lengths, by lane."""
     replay = make_replay(capacity, lanes=len(lengths), **options)  # type: ignore[arg-type]
-    recorder = Recorder(
-        replay, Oracle(capacity // len(lengths), len(lengths), 3, 3), np.random.default_rng(0)
-    )
+    oracle = Oracle(capacity // len(lengths), len(lengths), 3, 3)
+    recorder = Recorder(replay, oracle, np.random.default_rng(0), terminate=terminate)
     for lane, episodes in enumerate(lengths):
         for steps in episodes:
             recorder.step(lane, 1)
@@ -278,11 +293,15 @@ def test_singles_are_uniform_over_valid_windows(lengths: list[list[int]]) -> Non
     assert len(drawn) == 1 or chisquare(list(drawn.values())).pvalue > 1e-3
 
 
-def test_partners_are_uniform_over_far_windows_of_the_episode() -> None:
-    replay = filled([[10, 16, 3], [30], [9, 25]], capacity=3 * 26, pair_share=1.0, min_gap=2)
+@pytest.mark.parametrize(("terminate", "more"), [(False, 0), (True, 2)])
+def test_partners_are_uniform_over_far_windows_of_the_episode(terminate: bool, more: int) -> None:
+    """Terminated episodes have two more windows of three decisions: those that reach beyond their ends."""
+    lengths = [[10, 16, 3], [30], [9, 25]]
+    replay = filled(lengths, capacity=3 * 26, terminate=terminate, pair_share=1.0, min_gap=2)
     # Lane 0 has lost the first 6 observations of episode 0, lane 1 the first 5 of episode 3,
     # lane 2 all of episode 4 and none of episode 5.
-    windows = {0: range(8, 8), 1: range(14), 2: range(1), 3: range(7, 28), 5: range(23)}
+    ends = {0: (8, 8), 1: (0, 14), 2: (0, 1), 3: (7, 28), 5: (0, 23)}
+    windows = {episode: range(first, end + more) for episode, (first, end) in ends.items()}
     assert len(replay) == sum(map(len, windows.values()))
     rng = np.random.default_rng(5)
     drawn: dict[tuple[int, int], Counter[tuple[int, int]]] = {}
@@ -337,7 +356,7 @@ def test_misuse_says_what_is_wrong() -> None:
 
 def test_check_finds_wrong_bookkeeping() -> None:
     replay = filled([[20]], capacity=30)
-    replay._valid[19] = True
+    replay._valid[20] = True
     with pytest.raises(AssertionError):
         replay.check_invariants()
 

@@ -66,6 +66,7 @@ def test_train_help_documents_every_option() -> None:
     for flag in (
         "--task",
         "--seed",
+        "--import",
         "--world-model.objective",
         "--world-model.encoder.channels",
         "--planner.control",
@@ -108,6 +109,7 @@ def test_unknown_command_offers_near_names(capsys: pytest.CaptureFixture[str]) -
         ),
         ("train --preset cpu --distract background=medum", "perhaps you meant medium (a folder is written"),
         ("evaluate somewhere --distract camera=hrad", "distract: unknown strength 'hrad' of camera; perhaps"),
+        ("train --preset cpu --task gym/Hoper-v5", "did you mean gym/Hopper-v5"),
         ("evaluate somewhere --episodes 0", "episodes: input should be greater than 0, not 0"),
     ],
 )

@@ -37,6 +37,10 @@ def write(path: Path, text: str) -> str:
     return str(path)
 
 
+def test_modules_to_import_may_be_separated_by_commas() -> None:
+    assert Config(imports=("a.b, c", "d", "c,")).imports == ("a.b", "c", "d")
+
+
 def test_presets_are_those_of_the_design() -> None:
     machines = ["cpu", "debug", "gpu"]
     objectives = [
@@ -134,6 +138,7 @@ def test_config_survives_the_file(tmp_path: Path) -> None:
         {
             "task": "dmc/walker-walk",
             "distract": "camera=hard",
+            "imports": ["my.tasks"],
             "action_repeat": 2,
             "actor_critic": {"discount": 0.97},
             "training": {"learning_rate": 1e-5},

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -9,44 +7,12 @@ from gymnasium.utils.env_checker import check_env
 
 from envs import make_env
 from envs.registry import TASKS, default_action_repeat
-from envs.spec import EnvSpec
 from envs.vector import env_spec_of
+from tests.envs.conformance import assert_same, check_result, run
 
 pytestmark = pytest.mark.gl
 
-Result = tuple[np.ndarray, Any, bool, bool, dict[str, Any]]
-
 SLOW_DOMAINS = ("dmc/dog-", "dmc/humanoid_CMU-", "dmc/quadruped-escape")
-
-
-def run(env: gym.Env, seed: int, actions: list[np.ndarray]) -> list[Result]:
-    """An episode's beginning; observations are copies, and what was returned is overwritten."""
-    obs, info = env.reset(seed=seed)
-    results: list[Result] = [(obs.copy(), 0.0, False, False, info)]
-    obs[:] = 77
-    for action in actions:
-        obs, reward, terminated, truncated, info = env.step(action)
-        results.append((obs.copy(), reward, terminated, truncated, info))
-        obs[:] = 77
-    return results
-
-
-def assert_same(results: list[Result], others: list[Result]) -> None:
-    for one, other in zip(results, others, strict=True):
-        np.testing.assert_array_equal(one[0], other[0])
-        assert one[1:4] == other[1:4] and one[4]["frames"] == other[4]["frames"]
-        np.testing.assert_array_equal(one[4]["physics"], other[4]["physics"])
-
-
-def check_result(result: Result, spec: EnvSpec) -> None:
-    obs, reward, terminated, truncated, info = result
-    assert obs.dtype == np.uint8 and obs.shape == spec.obs_shape
-    assert obs.max() > obs.min(), "a blank picture"
-    assert type(reward) is float and np.isfinite(reward)
-    assert type(terminated) is type(truncated) is bool
-    assert set(info) == {"physics", "frames"} and type(info["frames"]) is int
-    assert info["physics"].dtype == np.float64 and info["physics"].shape == (spec.physics_dim,)
-    assert np.isfinite(info["physics"]).all()
 
 
 def check_spec(env: gym.Env, task: str, repeat: int) -> None:

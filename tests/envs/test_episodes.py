@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 ARRAYS = ("frame", "action", "reward", "terminated", "truncated", "physics")
 
 
-def make_episode(steps: int = 5, *, seed: int = 0, size: int = 8) -> Episode:
+def make_episode(steps: int = 5, *, seed: int = 0, size: int = 8, physics_dim: int = 3) -> Episode:
     rng = np.random.default_rng(seed)
     flags = np.zeros((2, steps), np.bool_)
     flags[seed % 2, -1] = True
@@ -32,7 +32,7 @@ def make_episode(steps: int = 5, *, seed: int = 0, size: int = 8) -> Episode:
         reward=rng.normal(size=steps).astype(np.float32),
         terminated=flags[0],
         truncated=flags[1],
-        physics=rng.normal(size=(steps + 1, 3)),
+        physics=rng.normal(size=(steps + 1, physics_dim)),
         info=EpisodeInfo("dmc/x-y", "fast", 4, 1, 17, 2**63 + seed, 4 * steps - 1, {"mujoco": "3.17.0"}),
     )
 
@@ -117,6 +117,16 @@ def test_store_round_trip(tmp_path: Path) -> None:
         *(f"episode-{k:08d}.safetensors" for k in range(3)),
         "store.json",
     ]
+
+
+def test_a_task_may_have_no_physics_state(tmp_path: Path) -> None:
+    store, episode = EpisodeStore(tmp_path), make_episode(4, physics_dim=0)
+    store.commit(episode)
+    again = EpisodeStore(tmp_path)
+    assert_same(again.read(0), episode)
+    assert again.read(0).physics.shape == (5, 0)
+    assert again.shared["physics_dim"] == 0
+    assert again.verify() == []
 
 
 def test_files_are_plain_safetensors_with_a_telling_header(tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_the_backend_of_this_machine_says_what_it_is() -> None:
 
 @pytest.mark.gl
 @pytest.mark.parametrize("size", [64, 84])
-@pytest.mark.parametrize("task", ["cartpole-swingup", "reacher-easy"])
+@pytest.mark.parametrize("task", ["cartpole-swingup", "reacher-easy", "gym/Hopper-v5", "gym/Pusher-v5"])
 def test_looks_differ_in_pixels_and_in_nothing_else(task: str, size: int) -> None:
     fast, original = (make_env(task, size=size, look=look, stack=1) for look in ("fast", "original"))
     actions = [fast.action_space.sample() for _ in range(5)]

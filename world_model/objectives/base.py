@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from configs.schema import WorldModelOptions
@@ -47,8 +48,13 @@ class Objective(nn.Module):
         Retrieval accuracy for each horizon 0..H, and the keys of a query's own episode that are far from it.
         """
         query, key = self.compared(latents)
-        found = {f"retrieval_{k}": retrieval_accuracy(query[:, k], key[:, k]) for k in range(query.shape[1])}
-        far = is_far(*batch.key_positions, self.options.near_window)
+        was_seen = torch.cat((batch.alive[:, :1], ~batch.is_beyond), dim=1)  # (B, H + 1)
+        found = {
+            f"retrieval_{k}": retrieval_accuracy(query[was_seen[:, k], k], key[was_seen[:, k], k])
+            for k in range(query.shape[1])
+        }
+        episode, time = (each[was_seen[:, 1:].flatten()] for each in batch.key_positions)
+        far = is_far(episode, time, self.options.near_window)
         return {**found, "far_negatives": far.float().sum(dim=1).mean()}
 
 

@@ -9,7 +9,7 @@ from configs.schema import WorldModelOptions
 from envs.spec import EnvSpec
 from world_model.batch import Batch, Latents
 from world_model.losses import info_nce, multi_positive_info_nce
-from world_model.memory import KeyQueue
+from world_model.memory import EMPTY, KeyQueue
 from world_model.nearness import is_near
 from world_model.objectives.base import consistency
 from world_model.objectives.projected import Projected
@@ -95,26 +95,30 @@ class TemporalContrast(nn.Module):
         """Queries and keys of obs[t+1..t+H], (B, H, P) twice -> (B, H)."""
         episode, time = batch.key_positions
         flat_query, flat_key = query.flatten(0, 1), key.flatten(0, 1)
+        near = is_near(episode, time, self.options.near_window)
+        # what stands beyond the end of an episode is nobody's negative; as a query its loss counts nothing
+        beyond = batch.is_beyond.flatten()
         if self._is_plain():
-            mask = is_near(episode, time, self.options.near_window)
+            mask = (near | beyond).fill_diagonal_(False)
             losses = info_nce(flat_query, flat_key, temperature=self.options.temperature, mask=mask)
         else:
-            losses = self._varied(flat_query, flat_key, episode, time)
+            losses = self._varied(flat_query, flat_key, episode, time, near, beyond)
         return losses.unflatten(0, query.shape[:2])
 
     def _is_plain(self) -> bool:
         options = self.options
         return options.positives == "own" and not (options.hardness or options.decoupled or options.queue)
 
-    def _varied(self, query: Tensor, key: Tensor, episode: Tensor, time: Tensor) -> Tensor:
+    def _varied(
+        self, query: Tensor, key: Tensor, episode: Tensor, time: Tensor, near: Tensor, beyond: Tensor
+    ) -> Tensor:
         options = self.options
-        near = is_near(episode, time, options.near_window)
         positive = torch.eye(len(query), dtype=torch.bool, device=query.device)
         if options.positives == "near":
-            positive |= near
-        ignore = near & ~positive
+            positive |= near & ~beyond
+        ignore = (near | beyond) & ~positive
         if self.queue is not None:
-            self._newest = (key, episode, time)
+            self._newest = (key, episode.masked_fill(beyond, EMPTY), time)
             key = torch.cat((key, self.queue.key))
             unfit = self.queue.is_near(episode, time, options.near_window)
             ignore = torch.cat((ignore, unfit), dim=1)

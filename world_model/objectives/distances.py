@@ -31,7 +31,8 @@ class Distances(Projected):
     def forward(self, batch: Batch, latents: Latents) -> dict[str, Tensor]:
         """Losses: `temporal` (B, H), `consistency` (B, H)."""
         query, key = (rows[:, 1:].flatten(0, 1) for rows in self.compared(latents))
-        negative = key[first_far(is_near(*batch.key_positions, self.options.near_window))]
+        near = is_near(*batch.key_positions, self.options.near_window)
+        negative = key[first_far(near | batch.is_beyond.flatten())]
         losses = self.distance_loss(query, key, negative)
         return {
             "temporal": losses.unflatten(0, (len(batch.time), batch.horizon)),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from configs.schema import WorldModelOptions
 from envs.spec import EnvSpec
@@ -37,6 +38,9 @@ class Redundancy(Projected):
     def forward(self, batch: Batch, latents: Latents) -> dict[str, Tensor]:
         """Losses: `augmentation` 0-d, `temporal` (1, H), `consistency` (B, H)."""
         query, key = self.compared(latents)
+        # what stands beyond the end of an episode teaches nothing: there the two are the same
+        is_beyond = F.pad(batch.is_beyond, (1, 0))[..., None]
+        query = torch.where(is_beyond, key, query)
         losses = [self.loss(query[:, k], key[:, k]) for k in range(query.shape[1])]
         return {
             "augmentation": losses[0],

@@ -1,0 +1,238 @@
+"""Gymnasium environments, seen through pixels: its MuJoCo tasks, and any other that can draw itself.
+
+Importing this module imports MuJoCo; `envs.registry.make_env` does so once a rendering backend is chosen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+from dm_control.mujoco.engine import Physics, Pose
+from dm_control.mujoco.wrapper import MjData
+from gymnasium.envs.mujoco import MujocoEnv
+from PIL import Image
+
+from configs.schema import NO_DISTRACTORS
+from envs.registry import TaskError
+from envs.rendering import FrameCamera, make_camera
+from envs.spec import EnvSpec
+
+EPISODE_FRAMES = 1000
+"""Time limit in frames of environments that are registered without one, as in dm_control."""
+
+_ENDLESS = {"HalfCheetah-v5", "HumanoidStandup-v5", "Pusher-v5", "Reacher-v5", "Swimmer-v5"}
+"""Known to run to their time limit; of any other environment nobody can tell."""
+
+# It defines this camera and forgets to use it: seen from afar, the pendulum would be ten pixels high.
+_POSES = {"InvertedDoublePendulum-v5": {"distance": 4.1225, "lookat": (0.0, 0.0, 0.1225)}}
+
+
+class GymEnv(gym.Env):
+    """One Gymnasium environment with stacked frames, action repeat and actions in [-1, 1].
+
+    Its own observations are left aside. MuJoCo tasks are drawn by this project's camera, at the size of the
+    frames: several of Gymnasium's renderers in one process draw into each other's context.
+
+    Attributes:
+        env_spec: facts about the task.
+    """
+
+    def __init__(
+        self,
+        identifier: str,
+        *,
+        seed: int,
+        size: int,
+        look: str,
+        distract: str,
+        action_repeat: int,
+        stack: int,
+    ) -> None:
+        """Build the environment that is registered as `identifier`; others as in `envs.registry.make_env`.
+
+        Raises:
+            TaskError: it cannot be built or seen, or its actions are not continuous and bounded.
+        """
+        self._env = _make(identifier)
+        self._center, self._half_range = _action_scale(identifier, self._env.action_space)
+        simulation = self._env.unwrapped
+        # no copy: it shows what the task simulates
+        self._physics = Physics(MjData(simulation.data)) if isinstance(simulation, MujocoEnv) else None
+        self._camera = _make_camera(
+            identifier, self._env, self._physics, size=size, look=look, distract=distract, seed=seed
+        )
+        self._env.reset(seed=seed)  # resets without a seed go on from what this leaves
+        self._camera.start(seed)
+        self._camera.frame()  # what cannot be seen is refused now
+        self._stacked: np.ndarray | None = None  # None: the episode has ended or not begun
+        self._episode_frame = 0
+        self.env_spec = EnvSpec(
+            task=f"gym/{identifier}",
+            frame_shape=(3, size, size),
+            stack=stack,
+            action_dim=self._center.size,
+            action_repeat=action_repeat,
+            episode_frames=gym.spec(identifier).max_episode_steps or EPISODE_FRAMES,
+            can_terminate=identifier not in _ENDLESS,
+            physics_dim=self._info(0)["physics"].size,
+            look=look,
+        )
+        self.observation_space = gym.spaces.Box(0, 255, self.env_spec.obs_shape, np.uint8)
+        self.action_space = gym.spaces.Box(-1.0, 1.0, self._center.shape, np.float32, seed=seed)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start an episode; with a seed, it depends on nothing else. Options go to the environment."""
+        super().reset(seed=seed)
+        self._env.reset(seed=seed, options=options)
+        self._episode_frame = 0
+        self._camera.start(seed)
+        self._stacked = np.tile(self._camera.frame(), (self.env_spec.stack, 1, 1))
+        return self._stacked.copy(), self._info(0)
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Hold an action for up to `action_repeat` frames, until the episode ends.
+
+        Raises:
+            RuntimeError: the episode has ended or not begun.
+            ValueError: the action has another shape than (A,).
+        """
+        if self._stacked is None:
+            raise RuntimeError("no episode is running: call reset() first")
+        if np.shape(action) != self._center.shape:
+            raise ValueError(f"action: expected {self._center.shape}, found {np.shape(action)}")
+        control = self._control(action)
+        reward, frames = 0.0, 0
+        terminated = truncated = False
+        while frames < self.env_spec.action_repeat and not (terminated or truncated):
+            _, earned, ended, cut, _ = self._env.step(control)
+            reward += float(earned)
+            frames += 1
+            self._episode_frame += 1
+            terminated = bool(ended)
+            at_limit = self._episode_frame == self.env_spec.episode_frames
+            truncated = not terminated and (bool(cut) or at_limit)
+        obs = np.concatenate([self._stacked[3:], self._camera.frame()])
+        self._stacked = None if terminated or truncated else obs
+        return obs.copy(), reward, terminated, truncated, self._info(frames)
+
+    def close(self) -> None:
+        """Free the simulation and its OpenGL context."""
+        if self._physics is not None:
+            self._physics.free()
+        self._env.close()
+
+    def _control(self, action: np.ndarray) -> np.ndarray:
+        """The action in the environment's own range, shape and type."""
+        space = self._env.action_space
+        control = self._center + self._half_range * np.clip(action, -1.0, 1.0)
+        return control.reshape(space.shape).astype(space.dtype)
+
+    def _info(self, frames: int) -> dict[str, Any]:
+        physics = np.empty(0) if self._physics is None else self._physics.get_state()
+        return {"physics": physics, "frames": frames}
+
+
+class RenderCamera:
+    """What an environment draws by itself, scaled to the size of the frames."""
+
+    def __init__(self, identifier: str, env: gym.Env, size: int) -> None:
+        """Draw `env`, once it has been reset."""
+        self._identifier, self._env, self._size = identifier, env, size
+
+    def start(self, seed: int | None) -> None:
+        """See `FrameCamera.start`: all episodes are drawn alike."""
+
+    def frame(self) -> np.ndarray:
+        """See `FrameCamera.frame`.
+
+        Raises:
+            TaskError: the environment draws no picture.
+        """
+        image = self._rendered()
+        if image.shape[:2] != (self._size, self._size):
+            # each pixel is the mean of those it covers; what is not square is squeezed
+            scaled = Image.fromarray(image).resize((self._size, self._size), Image.Resampling.BOX)
+            image = np.asarray(scaled)
+        return image.transpose(2, 0, 1).copy()  # (H, W, 3) -> (3, H, W)
+
+    def _rendered(self) -> np.ndarray:
+        try:
+            image: Any = self._env.render()
+        except gym.error.Error as error:
+            raise TaskError(f"gym/{self._identifier} cannot be seen: {error}") from error
+        dtype, shape = getattr(image, "dtype", type(image).__name__), np.shape(image)
+        if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3:
+            raise TaskError(
+                f"gym/{self._identifier} cannot be seen: in render mode rgb_array it gave {dtype} {shape}, "
+                "not a picture, uint8 (height, width, 3)"
+            )
+        return image
+
+
+def _make(identifier: str) -> gym.Env:
+    """The environment with its own time limit, never vectorised, so that nothing resets it but this class."""
+    try:
+        return gym.make(identifier, render_mode="rgb_array", disable_env_checker=True)
+    except (gym.error.Error, ImportError, TypeError) as error:
+        raise TaskError(f"gym/{identifier} cannot be built: {error}") from error
+
+
+def _action_scale(identifier: str, space: gym.Space) -> tuple[np.ndarray, np.ndarray]:
+    """Center and half range, float64 (A,), of an environment's actions."""
+    if not (
+        isinstance(space, gym.spaces.Box)
+        and np.issubdtype(space.dtype, np.floating)
+        and np.isfinite(space.low).all()
+        and np.isfinite(space.high).all()
+    ):
+        raise TaskError(
+            f"gym/{identifier} has actions {space}, but only numbers between finite bounds (a Box of floats) "
+            "can be learnt: choose another task, or register a variant with such actions"
+        )
+    low, high = (bound.astype(np.float64).ravel() for bound in (space.low, space.high))
+    return (low + high) / 2, (high - low) / 2
+
+
+def _make_camera(
+    identifier: str,
+    env: gym.Env,
+    physics: Physics | None,
+    *,
+    size: int,
+    look: str,
+    distract: str,
+    seed: int,
+) -> FrameCamera:
+    """What draws an environment: in MuJoCo the camera it was built with, else `track`, else a free one."""
+    if physics is None:
+        if distract != NO_DISTRACTORS:
+            raise TaskError(
+                f"gym/{identifier} draws itself, nothing can be put into its pictures: leave --distract out"
+            )
+        return RenderCamera(identifier, env, size)
+    simulation: Any = env.unwrapped
+    camera_id = simulation.mujoco_renderer.camera_id
+    if camera_id == -1:  # `track` follows the body, which otherwise leaves the picture
+        camera_id = mujoco.mj_name2id(simulation.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
+    pose = _free_pose(identifier, simulation)
+    return make_camera(
+        physics, size=size, camera_id=camera_id, look=look, distract=distract, seed=seed, pose=pose
+    )
+
+
+def _free_pose(identifier: str, simulation: Any) -> Pose:
+    """Where Gymnasium puts its free camera."""
+    pose = Pose(
+        # of the model at rest: where it stands at the first reset would depend on that seed
+        lookat=np.median(simulation.data.geom_xpos, axis=0),
+        distance=simulation.model.stat.extent,
+        azimuth=90.0,
+        elevation=-45.0,
+    )
+    config = simulation.mujoco_renderer.default_cam_config or _POSES.get(identifier, {})
+    return pose._replace(**{name: value for name, value in config.items() if name in Pose._fields})
