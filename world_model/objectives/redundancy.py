@@ -38,9 +38,9 @@ class Redundancy(Projected):
     def forward(self, batch: Batch, latents: Latents) -> dict[str, Tensor]:
         """Losses: `augmentation` 0-d, `temporal` (1, H), `consistency` (B, H)."""
         query, key = self.compared(latents)
-        # what stands beyond the end of an episode teaches nothing: there the two are the same
+        # what stands beyond the end of an episode, and was never seen, is the same zero in both
         is_beyond = F.pad(batch.is_beyond, (1, 0))[..., None]
-        query = torch.where(is_beyond, key, query)
+        query, key = query.masked_fill(is_beyond, 0.0), key.masked_fill(is_beyond, 0.0)
         losses = [self.loss(query[:, k], key[:, k]) for k in range(query.shape[1])]
         return {
             "augmentation": losses[0],
