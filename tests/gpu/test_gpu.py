@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from agent.graphed import WARM_UP, GraphedUpdate
 from agent.loop import Loop
 from agent.replay import Replay
 from agent.seeding import Streams
-from configs.schema import Config
+from configs.schema import Config, ControlName
 from envs.counting import CountingEnv
 from envs.spec import EnvSpec, Transition
 from envs.vector import SerialPool
@@ -130,6 +130,15 @@ def test_state_moves_between_devices(
         for agent in agents
     ]
     np.testing.assert_allclose(actions[0], actions[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("control", get_args(ControlName))
+def test_every_planner_acts(control: str, make_agent: MakeAgent, env_spec: EnvSpec) -> None:
+    controller = Controller(make_agent(CUDA), 2, torch.Generator(CUDA).manual_seed(0), control=control)
+    obs = np.random.default_rng(0).integers(0, 256, (2, *env_spec.obs_shape), dtype=np.uint8)
+    for _ in range(2):
+        actions = controller.act(dict(enumerate(obs)), noise_std=0.1)
+        assert all(np.isfinite(action).all() for action in actions.values())
 
 
 def test_shift_equals_that_of_a_cpu() -> None:
