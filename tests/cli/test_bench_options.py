@@ -1,0 +1,41 @@
+"""What `nearfar bench` times is what its options ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from unittest import mock
+
+import torch
+
+import envs
+from agent.agent import Controller
+from agent.replay import Replay
+from configs.schema import Config
+from scripts import bench
+
+
+def test_parts_are_timed_as_configured(tiny_config: Callable[..., Config]) -> None:
+    config = tiny_config(
+        task="counting",
+        size=40,
+        look="original",
+        action_repeat=4,
+        training={"batch_size": 6, "exploration_std": 0.7, "updates_per_step": 0.5},
+    )
+    with (
+        mock.patch.object(envs, "make_env", wraps=envs.make_env) as make_env,
+        mock.patch.object(Replay, "sample", autospec=True, side_effect=Replay.sample) as sample,
+        mock.patch.object(Controller, "act", autospec=True, side_effect=Controller.act) as act,
+    ):
+        result = bench.measure(config, torch.device("cpu"))
+    drawn = make_env.call_args.kwargs
+    assert (drawn["size"], drawn["look"], drawn["action_repeat"]) == (40, "original", 1), "single frames"
+    assert {call.args[1] for call in sample.call_args_list} == {6}
+    assert {call.args[2] for call in act.call_args_list} == {0.7}
+    (obs,) = act.call_args.args[1].values()
+    assert obs.shape == (9, 40, 40)
+    assert (result["batch_size"], result["horizon"], result["envs"]) == (6, 3, 1)
+    parts = {"sampling": result["sample_ms"] / 2, "update": result["update_ms"] / 2}
+    parts |= {"acting": result["act_ms"], "environment": 1000 / result["env_steps_per_s"]}
+    for name, milliseconds in parts.items():
+        assert abs(result["shares"][name] - milliseconds / sum(parts.values())) < 1e-6
