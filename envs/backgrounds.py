@@ -53,8 +53,8 @@ class Waves:
             speed: of the fastest wave, in widths of the picture a decision.
         """
         direction = rng.uniform(0, 2 * np.pi, WAVES)
-        # (WAVES,) radians a width
-        wavenumber = 2 * np.pi * np.exp(rng.uniform(*np.log(CYCLES), WAVES))
+        least, most = np.log(CYCLES)
+        wavenumber = 2 * np.pi * np.exp(rng.uniform(least, most, WAVES))  # radians a width
         position = np.arange(size) / size
         self._across = (wavenumber * np.cos(direction))[:, None] * position
         down = (wavenumber * np.sin(direction))[:, None] * position

@@ -178,8 +178,9 @@ class Backgrounds:
             where: the pixels to change, bool (size, size).
         """
         assert self._shown is not None, "start() comes first"
-        weight = np.uint16(round(256 * self._strength.opacity))
-        blend = image * (256 - weight) + self._shown.picture(self._step) * weight >> 8
+        weight = round(256 * self._strength.opacity)  # in 16 bits, which 255 * 256 fits into
+        picture = self._shown.picture(self._step).astype(np.uint16)
+        blend = (image.astype(np.uint16) * (256 - weight) + picture * weight) // 256
         np.copyto(image, blend.astype(np.uint8), where=where[:, :, None])
         self._step += 1
 
