@@ -37,10 +37,9 @@ def parse_config(prog: str, arguments: Sequence[str]) -> Config:
     """
     preset = _resolve_preset(arguments)
     config = parse_flags(Config, prog, arguments, preset)
-    task = canonical_task(config.task)
+    task = canonical_task(config.task, config.imports)
     check_distractors(task, config.distract)
     # The flag held the name as it was typed.
-    task = canonical_task(config.task, config.imports)
     return config.model_copy(update={"preset": preset.preset, "task": task})
 
 
