@@ -230,7 +230,8 @@ def test_a_killed_worker_costs_an_episode_only(tmp_path: Path) -> None:
     assert "of dmc/cartpole-swingup failed: it was killed by signal 9 (Killed); it is started again" in text
     assert "restarts        1, of environments that failed" in text
     assert "Traceback" not in text
-    assert evaluations(run)[-1]["frames"] == "4000"
+    # The episode that was left out ended anywhere: the last step of the two may pass the mark by one action.
+    assert int(evaluations(run)[-1]["frames"]) in (4000, 4008)
 
 
 def test_gpu_preset_trains_on_a_cpu(tmp_path: Path) -> None:
