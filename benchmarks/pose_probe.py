@@ -18,6 +18,7 @@ import torch
 
 from agent.agent import Agent
 from agent.replay import Replay
+from configs.schema import Config
 from envs.episodes import EpisodeStore
 from envs.rendering import select_backend
 from envs.spec import EnvSpec
@@ -95,7 +96,7 @@ def main() -> None:
     stored = len(EpisodeStore(options.run / "episodes"))
     if stored < options.episodes:
         parser.error(f"{options.run} holds {stored} episodes: give a run of {TASK}, or fewer --episodes")
-    config = parse_config("train", ["--task", TASK, "--preset", "cpu", "--device", "cpu", *flags])
+    config = parse_config(Config, "train", ["--task", TASK, "--preset", "cpu", "--device", "cpu", *flags])
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     select_backend()

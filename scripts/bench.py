@@ -7,11 +7,12 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import tyro
 
-from configs.schema import Config
+from configs.schema import Config, EvaluationOptions, LoggingOptions
 from scripts.options import parse_config
 from scripts.wiring import configure_torch, make_task_pool, resolve_device
 
@@ -27,14 +28,23 @@ FILL_STEPS = 300
 POOL_SIZES = (1, 2, 4, 8)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Measure; options as of `nearfar train`.
+class BenchOptions(Config):
+    """Times of the parts of a training step, with the options of `nearfar train`."""
 
-    Two more: `--json` for JSON alone, and `--pool` to measure environments side by side as well, which takes
-    a minute, since each of them starts a process.
-    """
-    as_json, with_pool = ("--json" in arguments, "--pool" in arguments)
-    config = parse_config("nearfar bench", [flag for flag in arguments if flag not in ("--json", "--pool")])
+    as_json: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False
+    """Print JSON alone."""
+    pool: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Measure 1, 2, 4 and 8 environments side by side as well, which takes a minute."""
+    # No run is made, so its length, directory, evaluations and records cannot be chosen.
+    frames: Annotated[int, tyro.conf.Fixed, tyro.conf.Suppress] = Config().frames
+    out: Annotated[None, tyro.conf.Fixed, tyro.conf.Suppress] = None
+    evaluation: Annotated[EvaluationOptions, tyro.conf.Fixed, tyro.conf.Suppress] = EvaluationOptions()
+    logging: Annotated[LoggingOptions, tyro.conf.Fixed, tyro.conf.Suppress] = LoggingOptions()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure; see `nearfar bench --help`."""
+    config = parse_config(BenchOptions, "nearfar bench", arguments)
     device = resolve_device(config.device)
     configure_torch(config.training)
 
@@ -47,9 +57,9 @@ def main(arguments: Sequence[str]) -> int:
         "renderer": backend.renderer,
     }
     result |= measure(config, device)
-    if with_pool:
+    if config.pool:
         result["pool_steps_per_s"] = measure_pool(config)
-    print(json.dumps(result) if as_json else _as_text(result))
+    print(json.dumps(result) if config.as_json else _as_text(result))
     return 0
 
 

@@ -9,9 +9,13 @@ from __future__ import annotations
 import difflib
 import errno
 import importlib
+import os
+import select
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from typing import TextIO
 
 from scripts.launch import restart_with_allocator
 
@@ -74,6 +78,11 @@ def _run(module: str, arguments: list[str]) -> int:
         return 130
     except MemoryError as error:
         return _fail(f"not enough memory ({error}): lower --replay.capacity or --training.batch-size", 1)
+    except BrokenPipeError:
+        if not _is_unread(sys.stdout):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
+        return 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -85,6 +94,13 @@ def _run(module: str, arguments: list[str]) -> int:
         if is_among(error, FAILURES):
             return _fail(str(error), 1)
         raise
+
+
+def _is_unread(stream: TextIO) -> bool:
+    """Whether the reader of a stream is gone, as after `| head`."""
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)  # errors are reported without being asked for
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def is_among(error: Exception, names: set[str]) -> bool:

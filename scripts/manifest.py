@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from agent.actor_critic import discount_of
+from configs.load import ConfigError
 from configs.schema import Config
 from envs.rendering import Backend
 from envs.spec import EnvSpec
@@ -50,13 +52,45 @@ def make_manifest(
     }
 
 
+def with_earlier(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The manifest of a run that goes on, with those of the processes that led to it under `earlier`.
+
+    Args:
+        manifest: facts about this process.
+        path: `manifest.json` of the run; need not exist.
+
+    Raises:
+        ConfigError: it exists and cannot be read.
+    """
+    if not path.exists():
+        return manifest
+    try:
+        last = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged ({error}): remove it, and the run goes on") from error
+    return manifest | {"earlier": [*last.pop("earlier", []), last]}
+
+
+def differences(manifest: dict[str, Any]) -> list[str]:
+    """What the last process of a run had and this one has not, among the things that change its numbers."""
+    if not manifest.get("earlier"):
+        return []
+    last, now = (
+        each["versions"] | {"renderer": each["rendering"]["renderer"], "device": each["device"]}
+        for each in (manifest["earlier"][-1], manifest)
+    )
+    return [
+        f"{name} was {last.get(name)}, now {value}" for name, value in now.items() if value != last.get(name)
+    ]
+
+
 def _git_state(source: Path) -> dict[str, Any] | None:
     """Commit of the checkout around `source`, and whether tracked files differ; None outside of one."""
     try:
         commit = _git(source, "rev-parse", "HEAD")
         changes = _git(source, "status", "--porcelain", "--untracked-files=no")
         return {"commit": commit, "modified": bool(changes)}
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):  # no git, no checkout, or one that takes too long
         return None
 
 

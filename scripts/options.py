@@ -17,12 +17,14 @@ from configs.schema import Config
 from envs.registry import canonical_task, check_distractors
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
+Run = TypeVar("Run", bound=Config)
 
 
-def parse_config(prog: str, arguments: Sequence[str]) -> Config:
+def parse_config(kind: type[Run], prog: str, arguments: Sequence[str]) -> Run:
     """Options of a run: the schema's defaults, the preset's differences, the flags, in this order.
 
     Args:
+        kind: the options, those of a run or more.
         prog: how the command is called, for the help text.
         arguments: flags.
 
@@ -36,7 +38,7 @@ def parse_config(prog: str, arguments: Sequence[str]) -> Config:
         SystemExit: 2 for a misspelt flag, which is explained on stderr; 0 after `--help`.
     """
     preset = _resolve_preset(arguments)
-    config = parse_flags(Config, prog, arguments, preset)
+    config = parse_flags(kind, prog, arguments, kind(**dict(preset)))
     task = canonical_task(config.task, config.imports)
     check_distractors(task, config.distract)
     # The flag held the name as it was typed.

@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         0, or 130 or 143 where a signal ended the run after saving.
     """
-    config = parse_config("nearfar train", arguments)
+    config = parse_config(Config, "nearfar train", arguments)
     device = resolve_device(config.device)
     configure_torch(config.training)
 
@@ -90,7 +90,7 @@ def _train(
     """Make the environments and hand everything to the loop."""
     from agent.loop import train
     from agent.seeding import Streams
-    from scripts.manifest import make_manifest
+    from scripts.manifest import differences, make_manifest, with_earlier
 
     with (
         make_task_pool(config, config.envs) as pool,
@@ -101,6 +101,14 @@ def _train(
                 f"world_model.horizon {config.world_model.horizon} is longer than an episode of "
                 f"{config.task}, {pool.env_spec.episode_steps} decisions: lower it, or --action-repeat"
             )
+        manifest = make_manifest(config, pool.env_spec, device, backend)
+        manifest = with_earlier(manifest, run_dir / "manifest.json")
+        if changes := differences(manifest):
+            print(
+                f"nearfar: this run began elsewhere ({'; '.join(changes)}): it goes on, "
+                "but no longer as it would have there",
+                file=sys.stderr,
+            )
         return train(
             config,
             run_dir=run_dir,
@@ -108,7 +116,7 @@ def _train(
             pool=pool,
             eval_pool=eval_pool,
             streams=Streams(config.seed),
-            manifest=make_manifest(config, pool.env_spec, device, backend),
+            manifest=manifest,
             stop=stop,
         )
 

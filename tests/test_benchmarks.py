@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
+from configs.schema import Config
+from scripts.bench import BenchOptions
 from scripts.options import parse_config
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -29,7 +31,7 @@ def test_suites_are_valid_command_lines(scripts: None, suite: str) -> None:
     assert len(runs) == sum(len(entry["seeds"]) for entry in SUITES[suite].values())
     assert len({(name, seed) for name, seed, _ in runs}) == len(runs)
     for _, seed, flags in runs:
-        config = parse_config("train", [*runner.command_flags(flags, seed, Path("out"), threads=1)])
+        config = parse_config(Config, "train", [*runner.command_flags(flags, seed, Path("out"), threads=1)])
         assert (config.seed, config.training.threads, config.logging.progress) == (seed, 1, False)
 
 
@@ -37,13 +39,13 @@ def test_gpu_script_is_made_of_valid_command_lines(scripts: None) -> None:
     import gpu
 
     for flags in gpu.RUNS.values():
-        config = parse_config("train", [*gpu.TRAIN_FLAGS.split(), *flags.split()])
+        config = parse_config(Config, "train", [*gpu.TRAIN_FLAGS.split(), *flags.split()])
         assert config.preset == "gpu"
         assert config.training.cuda_graph
         assert config.replay.on_device
     for flags in gpu.BENCHES.values():
-        parse_config("bench", flags.split())
-    assert not parse_config("bench", gpu.BENCHES["bench-gpu-eager"].split()).training.cuda_graph
+        parse_config(BenchOptions, "bench", flags.split())
+    assert not parse_config(BenchOptions, "bench", gpu.BENCHES["bench-gpu-eager"].split()).training.cuda_graph
 
 
 @pytest.mark.gl

@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NoReturn
@@ -13,6 +14,7 @@ from typing import NoReturn
 import pytest
 
 from configs.load import ConfigError
+from configs.schema import Config, Options
 from envs.spec import WorkerError
 from scripts import cli
 from scripts.launch import ALLOCATOR
@@ -61,17 +63,41 @@ def test_help_is_quick(arguments: list[str]) -> None:
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
 
 
+def options_of(kind: type[Options], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Name of each option's flag, without dashes, and its description."""
+    for name, field in kind.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Options):
+            yield from options_of(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}".replace("_", "-"), str(field.description)
+
+
 def test_train_help_documents_every_option() -> None:
-    text = run_python("-m", "scripts.cli", "train", "--help").stdout
-    for flag in (
-        "--task",
-        "--seed",
-        "--import",
-        "--world-model.objective",
-        "--world-model.encoder.channels",
-        "--planner.control",
-    ):
-        assert f"{flag} " in text
+    text = run_python("-m", "scripts.cli", "train", "--help", COLUMNS="400").stdout
+    flags = {name: description for name, description in options_of(Config) if name != "imports"}
+    assert len(flags) > 80
+    for name, description in {**flags, "import": "Module that registers further tasks"}.items():
+        group, _, last = name.rpartition(".")
+        negated = f"--{group}.no-{last}" if group else f"--no-{last}"
+        assert f"--{name} " in text or f"{negated} " in text, name
+        assert description in text, name
+
+
+def test_bench_help_has_what_it_uses_alone() -> None:
+    text = run_python("-m", "scripts.cli", "bench", "--help").stdout
+    assert all(f"--{name} " in text for name in ("json", "pool", "task", "training.batch-size"))
+    assert not any(f"--{name}" in text for name in ("frames", "out ", "evaluation", "logging"))
+
+
+def test_reader_that_stops_reading_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "scripts.cli", "train", "--help"]
+    with os.fdopen(write, "w") as pipe:
+        done = subprocess.run(
+            command, cwd=ROOT, stdout=pipe, stderr=subprocess.PIPE, timeout=120, check=False
+        )
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_unknown_command_offers_near_names(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from agent import load_agent
 from configs.load import load_config
+from configs.schema import Config
 from envs.episodes import EpisodeStore
 from scripts import cli
 from scripts.bench import main as bench
@@ -102,4 +103,4 @@ def test_mistake_is_one_line(
 
 def test_modules_to_import_are_given_one_by_one_or_separated_by_commas() -> None:
     flags = ["--preset", "cpu", "--task", "gym/foreign/Disc-v0", "--import", "json,csv", *FOREIGN]
-    assert parse_config("nearfar train", flags).imports == ("json", "csv", "tests.envs.foreign")
+    assert parse_config(Config, "nearfar train", flags).imports == ("json", "csv", "tests.envs.foreign")
