@@ -3,7 +3,7 @@
     python benchmarks/backgrounds.py [--work runs/benchmarks] [--episodes 20] [--out FILE.csv]
 
 Needs the runs of the suites `cartpole` (its checkpoints of 50k frames), `paradigms` (reconstruction) and
-`backgrounds`. Backgrounds of evaluation are drawn from seeds that training never uses. Prints the table as Markdown.
+`backgrounds`. Backgrounds of evaluation come from seeds that training never uses. The table is Markdown.
 """
 
 from __future__ import annotations
