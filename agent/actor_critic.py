@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 from torch import Tensor, nn
@@ -107,21 +108,23 @@ class ActorCritic(nn.Module):
         logits = self.critics(torch.cat((state, action), dim=-1))
         return self.two_hot.loss(logits, target.expand(len(logits), *target.shape)).mean(dim=0)
 
-    def policy_loss(self, state: Tensor) -> Tensor:
+    def policy_loss(self, state: Tensor, alive: Tensor) -> Tensor:
         """Negative Q over its running range, plus a penalty that keeps tanh out of saturation.
 
         The running range takes in these values of Q, as a normalisation layer would.
 
         Args:
             state: (..., Z + A), detached.
+            alive: which of them count, bool (...); the others were never seen, or nothing follows them.
 
         Returns:
-            (...); gradients reach the policy only.
+            (...), 0 where nothing counts; gradients reach the policy only.
         """
         raw = self.policy(state)
         q = self.q_values(state, raw.tanh()).mean(dim=0)
-        self._update_scale(q.detach())
-        return -q / self.scale.clamp(min=1.0) + self.options.action_penalty * raw.square().mean(dim=-1)
+        self._update_scale(q.detach().where(alive, math.nan))
+        loss = -q / self.scale.clamp(min=1.0) + self.options.action_penalty * raw.square().mean(dim=-1)
+        return loss.where(alive, 0.0)
 
     def imitation_loss(self, state: Tensor, action: Tensor) -> Tensor:
         """Squared distance of the policy's action from the recorded one, which the planner chose.
@@ -149,8 +152,9 @@ class ActorCritic(nn.Module):
 
     @torch.no_grad()
     def _update_scale(self, q: Tensor) -> None:
+        """Move the range towards that of these values, of which NaN do not count."""
         # one by one: a tensor of both shares would be copied to the device, which a graph cannot capture
-        low, high = (torch.quantile(q.flatten().float(), share) for share in (0.05, 0.95))
+        low, high = (torch.nanquantile(q.flatten().float(), share) for share in (0.05, 0.95))
         self.scale.lerp_(high - low, 0.01)
 
     def after_step(self) -> None:

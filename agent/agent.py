@@ -178,7 +178,7 @@ class Agent:
             alive: which of them count, bool (...).
             recorded: states (B, H, Z + A), actions (B, H, A), and which of them were taken, bool (B, H).
         """
-        losses = {"policy": self.actor_critic.policy_loss(state).where(alive, 0.0).mean()}
+        losses = {"policy": self.actor_critic.policy_loss(state, alive).mean()}
         total, weight = losses["policy"], self.config.actor_critic.planner_weight
         if weight > 0:
             *where, taken = recorded

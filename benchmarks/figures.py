@@ -109,11 +109,11 @@ def control_table(path: Path) -> Iterator[str]:
 def main() -> None:
     """Draw what there is, print what there is."""
     own, original = runs_of("cartpole"), runs_of("original")
-    if not any(runs_of(suite) for suite in ("cartpole", "original", "tasks", "objectives")):
+    if not any(runs_of(suite) for suite in ("cartpole", "original", "tasks", "terminations", "objectives")):
         raise SystemExit(f"no results under {RESULTS} yet: run `python benchmarks/suite.py cartpole` first")
     if own:
         draw("cartpole-swingup", [run for runs in (own | original).values() for run in runs])
-    tasks = runs_of("tasks")
+    tasks = runs_of("tasks") | runs_of("terminations")
     for name, runs in tasks.items():
         draw(name, runs)
     if groups := own | original | tasks:

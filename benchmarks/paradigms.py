@@ -2,8 +2,9 @@
 
     python benchmarks/paradigms.py
 
-Returns are those at the stated frames. Retrieval (a latent imagined three decisions ahead finds its own key
-among those of the batch) and spread (RankMe of the keys) are means over the 10,000 frames before.
+Returns are those at the stated frames; runs that have not got there are left out. Retrieval (how often what
+is imagined three decisions ahead finds its own key among 64) and spread (RankMe of the keys) are means over
+the 10,000 frames before. Retrieval looks where the objective does: at projections, or else at latents.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import json
 import statistics
 from collections.abc import Iterator
 from itertools import zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from figures import FIGURES, RESULTS, header, row, runs_of, until
+from figures import FIGURES, RESULTS, header, row, until
+from suite import runs_of
 
 from agent.evaluation.curves import mean_curve
-from agent.evaluation.runs import RunCurve
+from agent.evaluation.runs import RunCurve, read_run
 from agent.evaluation.style import COLOURS, FAINT, GREY, new_figure
 
 if TYPE_CHECKING:
@@ -26,68 +29,85 @@ if TYPE_CHECKING:
 
 FRAMES, SEEDS, COLUMNS = 50_000, (1, 2), 5
 REFERENCE = "contrastive"
+Groups = dict[str, list[RunCurve]]
 
 
-def all_runs() -> dict[str, list[RunCurve]]:
+def places() -> dict[str, Path]:
+    """Where the runs of each objective are; the default one's are those of the suite `cartpole`."""
+    names = [(suite, name) for suite in ("objectives", "paradigms") for name, _, _ in runs_of(suite)]
+    return {REFERENCE: RESULTS / "cartpole" / "cpu"} | {name: RESULTS / suite / name for suite, name in names}
+
+
+def all_runs() -> Groups:
     """Runs of each objective until `FRAMES`, the reference first."""
-    groups = {REFERENCE: runs_of("cartpole").get("cpu", [])} | runs_of("objectives") | runs_of("paradigms")
-    kept = {
-        name: [until(run, FRAMES, name) for run in runs if run.seed in SEEDS] for name, runs in groups.items()
-    }
-    return {name: runs for name, runs in kept.items() if runs}
+    groups: Groups = {}
+    for name, place in places().items():
+        found = [place / f"seed-{seed}" for seed in SEEDS]
+        runs = [until(read_run(path, name), FRAMES, name) for path in found if (path / "eval.csv").exists()]
+        arrived = [run for run in runs if run.evaluations and run.evaluations[-1].frames == FRAMES]
+        if arrived:
+            groups[name] = arrived
+    return groups
 
 
-def metric(run: RunCurve, name: str) -> float | None:
+def metric(run: RunCurve, name: str) -> float:
     """Mean of a metric over the last 10,000 frames before `FRAMES`."""
-    suite, label = ("cartpole", "cpu") if run.label == REFERENCE else ("*", run.label)
-    (path,) = RESULTS.glob(f"{suite}/{label}/seed-{run.seed}/metrics.jsonl")
+    path = places()[run.label] / f"seed-{run.seed}" / "metrics.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    values = [line[name] for line in lines if name in line and FRAMES - 10_000 < line["frames"] <= FRAMES]
-    return statistics.fmean(values) if values else None
+    return statistics.fmean(line[name] for line in lines if FRAMES - 10_000 < line["frames"] <= FRAMES)
 
 
-def table(groups: dict[str, list[RunCurve]]) -> Iterator[str]:
+def final(runs: list[RunCurve]) -> float:
+    """Mean return at `FRAMES`."""
+    return statistics.fmean(run.evaluations[-1].return_mean for run in runs)
+
+
+def by_return(groups: Groups) -> list[str]:
+    """Names, the best first."""
+    return sorted(groups, key=lambda name: -final(groups[name]))
+
+
+def table(groups: Groups, floor: float) -> Iterator[str]:
     """Objectives by return, with what tells them apart."""
-    times = json.loads((RESULTS / "update_times.json").read_text())
+    path = RESULTS / "update_times.json"
+    times = json.loads(path.read_text()) if path.exists() else {}
     yield from header("objective", "each seed", "mean", "retrieval", "spread", "ms an update")
-    ordered = sorted(groups.items(), key=lambda item: -final(item[1]))
-    for name, runs in ordered:
-        measured = [[metric(run, f"train/{key}") for run in runs] for key in ("retrieval_3", "rank_me")]
-        retrieval, spread = ([value for value in values if value is not None] for values in measured)
+    for name in by_return(groups):
+        runs = groups[name]
+        retrieval, spread = (
+            statistics.fmean(metric(run, f"train/{key}") for run in runs)
+            for key in ("retrieval_3", "rank_me")
+        )
         yield row(
             name,
             ", ".join(f"{run.evaluations[-1].return_mean:.0f}" for run in runs),
             f"**{final(runs):.0f}**",
-            f"{statistics.fmean(retrieval):.2f}" if retrieval else "",
-            f"{statistics.fmean(spread):.0f}" if spread else "",
+            f"{retrieval:.2f}",
+            f"{spread:.0f}",
             f"{times[name]['update_ms']:.0f}" if name in times else "",
         )
+    yield row("*random actions*", "", f"{floor:.0f}", "", "", "")
 
 
-def final(runs: list[RunCurve]) -> float:
-    """Mean of the last evaluations."""
-    return statistics.fmean(run.evaluations[-1].return_mean for run in runs)
-
-
-def draw(groups: dict[str, list[RunCurve]], floor: float) -> None:
+def draw(groups: Groups, floor: float) -> None:
     """A panel for each objective; the mean of the reference, and random actions, in all of them."""
-    ordered = sorted(groups, key=lambda name: -final(groups[name]))
-    lines = -(-len(ordered) // COLUMNS)
+    lines = -(-len(groups) // COLUMNS)
     with new_figure(FIGURES / "paradigms.png", 2.3 * COLUMNS, 2.3 * lines) as figure:
         panels = figure.subplots(lines, COLUMNS, sharex=True, sharey=True, squeeze=False)
-        for axes, name in zip_longest(panels.flat, ordered):
+        for axes, name in zip_longest(panels.flat, by_return(groups)):
             if name is None:
                 axes.axis("off")
-                continue
-            _panel(axes, name, groups, floor)
+            else:
+                _panel(axes, name, groups, floor)
         for axes in panels[-1]:
             axes.set_xlabel("frames")
         figure.tight_layout()
 
 
-def _panel(axes: Axes, name: str, groups: dict[str, list[RunCurve]], floor: float) -> None:
+def _panel(axes: Axes, name: str, groups: Groups, floor: float) -> None:
     axes.axhline(floor, color=GREY, linewidth=1, linestyle=":")
-    axes.plot(*mean_curve(groups[REFERENCE]), color=GREY, linewidth=1.4)
+    if REFERENCE in groups:
+        axes.plot(*mean_curve(groups[REFERENCE]), color=GREY, linewidth=1.4)
     for run in groups[name]:
         frames, returns = zip(*((each.frames, each.return_mean) for each in run.evaluations), strict=True)
         axes.plot(frames, returns, color=COLOURS[0], linewidth=1.8)
@@ -105,10 +125,14 @@ def main() -> None:
     groups = all_runs()
     with (RESULTS / "random.csv").open(newline="") as file:
         floor = next(
-            float(line["return_mean"]) for line in csv.DictReader(file) if "cartpole" in line["task"]
+            float(line["return_mean"])
+            for line in csv.DictReader(file)
+            if line["task"] == "dmc/cartpole-swingup"
         )
+    if not groups:
+        raise SystemExit(f"no results under {RESULTS} yet: run `python benchmarks/suite.py paradigms` first")
     draw(groups, floor)
-    print(*table(groups), sep="\n")
+    print(*table(groups, floor), sep="\n")
 
 
 if __name__ == "__main__":

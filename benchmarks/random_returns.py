@@ -53,16 +53,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/random.csv"))
     options = parser.parse_args()
     select_backend()
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with options.out.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for task in options.tasks:
-            returns, frames = zip(*random_episodes(task, options.episodes), strict=True)
-            mean, deviation = statistics.fmean(returns), statistics.pstdev(returns)
-            row = (task, len(returns), f"{mean:.1f}", f"{deviation:.1f}", f"{statistics.fmean(frames):.0f}")
-            writer.writerow(row)
-            print(*row, flush=True)
+    rows: dict[str, list[str]] = {}
+    if options.out.exists():  # results for other tasks stay
+        with options.out.open(newline="") as file:
+            rows = {row[0]: row for row in csv.reader(file) if row[0] != COLUMNS[0]}
+    for task in options.tasks:
+        returns, frames = zip(*random_episodes(task, options.episodes), strict=True)
+        mean, deviation = statistics.fmean(returns), statistics.pstdev(returns)
+        numbers = (f"{mean:.1f}", f"{deviation:.1f}", f"{statistics.fmean(frames):.0f}")
+        rows[task] = [task, str(len(returns)), *numbers]
+        print(*rows[task], flush=True)
+        with options.out.open("w", newline="") as file:
+            csv.writer(file).writerows([COLUMNS, *rows.values()])
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/suite.py SUITE [--only NAME ...] [--jobs 1] [--threads 0] [--work runs/benchmarks]
 
 Each entry of a suite is a `nearfar train` command line. Runs live under `--work` (large, not committed);
-their `eval.csv`, `config.yaml`, `manifest.json` and a thinned `metrics.jsonl` are copied to
+their `eval.csv`, `config.yaml`, `manifest.json` and `metrics.jsonl` are copied to
 `benchmarks/results/SUITE/NAME/seed-S/` after every run, and whenever a run ends early.
 """
 
@@ -21,7 +21,6 @@ import yaml
 
 HERE = Path(__file__).parent
 KEPT = ("eval.csv", "config.yaml", "manifest.json")
-METRICS_EVERY = 8  # lines of metrics.jsonl between those that are kept
 
 
 def runs_of(suite: str, only: list[str] | None = None) -> list[tuple[str, int, list[str]]]:
@@ -71,7 +70,7 @@ def keep(run_dir: Path, target: Path) -> None:
         complete, _, _ = (run_dir / "metrics.jsonl").read_text().rpartition("\n")  # a kill may tear a line
         lines = complete.splitlines()
         full = [line for line in lines if "loss/value" in json.loads(line)]
-        (target / "metrics.jsonl").write_text("\n".join(full[::METRICS_EVERY]) + "\n")
+        (target / "metrics.jsonl").write_text("\n".join(full) + "\n")
 
 
 def main() -> None:

@@ -14,17 +14,22 @@ from pathlib import Path
 import yaml
 
 HERE = Path(__file__).parent
-TRAINING_ONLY = ("--frames", "50000", "60000")
+TRAINING_ONLY = ("--frames", "--logging.")
 
 
 def flags_of(names: list[str] | None = None) -> dict[str, list[str]]:
     """Flags of `nearfar bench` for each objective of the suites `objectives` and `paradigms`."""
     suites = yaml.safe_load((HERE / "suites.yaml").read_text())
-    entries = suites["objectives"] | suites["paradigms"]
-    return {
-        name: [flag for flag in str(entries[name]["flags"]).split() if flag not in TRAINING_ONLY]
-        for name in names or entries
-    }
+    entries = {"contrastive": suites["cartpole"]["cpu"]} | suites["objectives"] | suites["paradigms"]
+    if unknown := set(names or ()) - set(entries):
+        raise SystemExit(f"no {', '.join(sorted(unknown))}; there are {', '.join(entries)}")
+    return {name: _without_training(str(entries[name]["flags"]).split()) for name in names or entries}
+
+
+def _without_training(flags: list[str]) -> list[str]:
+    """Flags and their values without those of options that only training has."""
+    pairs = zip(flags[::2], flags[1::2], strict=True)
+    return [part for pair in pairs if not pair[0].startswith(TRAINING_ONLY) for part in pair]
 
 
 def main() -> None:

@@ -129,6 +129,15 @@ class WorldModelOptions(Options):
         return self
 
     @model_validator(mode="after")
+    def _similarity_has_an_augmentation_term(self) -> WorldModelOptions:
+        if self.similarity != "cosine" and self.objective not in ("contrastive", "augmentation"):
+            raise ValueError(
+                f"similarity {self.similarity} is for the augmentation term of contrastive and augmentation, "
+                f"which the objective {self.objective} does not have: leave it out, or choose one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _latent_splits_into_groups(self) -> WorldModelOptions:
         if self.latent_dim % self.simnorm_group:
             raise ValueError(

@@ -14,6 +14,8 @@ from typing import Protocol
 import numpy as np
 from PIL import Image, ImageOps, ImageSequence
 
+from envs.registry import TaskError
+
 WAVES = 12
 CONTRAST = 56.0
 """Deviation of a pattern's brightness from its mean, in levels of 255."""
@@ -30,7 +32,7 @@ CACHED_CLIPS = 128
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
 
-class DistractorError(ValueError):
+class DistractorError(TaskError):
     """These distractors cannot be had here; the message says why and what to do."""
 
 

@@ -70,8 +70,11 @@ class SupervisedPool(Pool):
         """Tell of a failure whose environment is about to be built again.
 
         Raises:
+            TaskError: something is wrong with the task itself, which building it again does not mend.
             WorkerError: it fails too often for that.
         """
+        if failure.task_error is not None:
+            raise failure.task_error
         name, now = f"environment {index} of {self.env_spec.task}", time.monotonic()
         restarted_at = self._restarted_at[index]
         if len(restarted_at) == MAX_RESTARTS and now - restarted_at[0] < RESTART_WINDOW_S:

@@ -18,7 +18,7 @@ import gymnasium as gym
 import numpy as np
 
 from configs.schema import NO_DISTRACTORS
-from envs.registry import COUNTING, canonical_task, check_distractors, make_env
+from envs.registry import COUNTING, TaskError, canonical_task, check_distractors, make_env
 from envs.rendering import ensure_backend
 from envs.spec import Pool, StepResult, WorkerError
 from envs.supervision import Failure, SupervisedPool
@@ -138,9 +138,9 @@ class SerialPool(SupervisedPool):
         while index not in self._envs:
             try:
                 self._report(index, Failure.of(error))
-            except WorkerError as too_often:
+            except (TaskError, WorkerError) as final:
                 self.close()
-                raise too_often from error
+                raise final from error
             try:
                 self._envs[index] = self._make(index)
             except Exception as again:

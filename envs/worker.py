@@ -10,7 +10,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
@@ -46,7 +47,8 @@ class Worker:
         self._process = context.Process(
             target=_work, args=(theirs, make, index, is_main), name=f"environment-{index}", daemon=True
         )
-        self._process.start()
+        with _interrupts_held():
+            self._process.start()
         theirs.close()  # the worker now holds the only other end, so that its death ends the pipe
 
     def send(self, function: EnvFunction, argument: Any) -> None:
@@ -75,9 +77,23 @@ def env_spec_of(env: gym.Env) -> EnvSpec:
     return cast("EnvSpec", env.env_spec)  # type: ignore[attr-defined]
 
 
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold SIGINT back, here, and in a process that is started meanwhile until it has left the terminal."""
+    resource_tracker.ensure_running()  # starting it lets signals through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _work(connection: Connection, make: MakeEnv, index: int, started_by_main_thread: bool) -> None:
     """A worker's life: build the environment, then obey until the pipe ends."""
-    os.setsid()  # Ctrl-C is for the parent, which finishes its step, saves, and closes the pool
+    # Ctrl-C is for the parent, which finishes its step, saves, and closes the pool.
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if started_by_main_thread:
         _let_the_kernel_kill_orphans()
     threading.Thread(target=_die_with_parent, daemon=True).start()

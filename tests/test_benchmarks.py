@@ -48,6 +48,18 @@ def test_gpu_script_is_made_of_valid_command_lines(scripts: None) -> None:
     assert not parse_config(BenchOptions, "bench", gpu.BENCHES["bench-gpu-eager"].split()).training.cuda_graph
 
 
+def test_update_times_are_those_of_valid_command_lines(scripts: None) -> None:
+    import update_times
+
+    found = {
+        name: parse_config(BenchOptions, "bench", flags) for name, flags in update_times.flags_of().items()
+    }
+    assert {"contrastive", "none", "byol", "queue"} <= found.keys()
+    for name in ("contrastive", "none", "byol"):
+        assert found[name].world_model.objective == name
+    assert found["queue"].world_model.queue > 0
+
+
 @pytest.mark.gl
 def test_true_values_go_on_from_any_moment_of_an_episode(scripts: None) -> None:
     """Set back again and again, the simulator answers as it did in the episode itself."""

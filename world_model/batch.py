@@ -64,6 +64,18 @@ class Batch:
         """A loss, with zeros at decisions, (B, H), before which an episode was over; other shapes stay."""
         return loss if loss.shape != self.reward.shape else loss.where(self.alive[:, :-1], 0.0)
 
+    def last_seen(self, rows: Tensor) -> Tensor:
+        """Rows of obs[t..t+H], where those beyond the end of an episode are replaced by its last ones.
+
+        For statistics over a batch, which a stand-in that is the same everywhere would spoil.
+
+        Args:
+            rows: (B, H + 1, D).
+        """
+        steps = torch.arange(rows.shape[1], device=rows.device)
+        last = (~self.is_beyond).sum(dim=1, keepdim=True)  # of the steps, the first one is always seen
+        return rows.take_along_dim(torch.minimum(steps, last)[..., None], dim=1)
+
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
         return Batch(**{name: value.to(device) for name, value in vars(self).items()})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -26,19 +28,28 @@ def is_far(episode: Tensor, time: Tensor, window: int) -> Tensor:
     return (episode[:, None] == episode) & ((time[:, None] - time).abs() > window)
 
 
-def first_far(near: Tensor) -> Tensor:
-    """For each row, the next one in cyclic order that is not near: a negative that costs no search.
+def choose_far(near: Tensor, same_episode: Tensor) -> Tensor:
+    """For each row a negative: one that is far in time in its own episode, else one of another episode.
 
-    Rows of a batch are drawn at random, so that the next row is as good as any.
+    Which of several is no random draw, but as good as one: rows are taken in an order that jumps through the
+    batch, from another place for each row.
 
     Args:
-        near: bool (N, N), as of `is_near`.
+        near: bool (N, N), what cannot be a negative, as of `is_near`; the diagonal never is one.
+        same_episode: bool (N, N).
 
     Returns:
-        int64 (N,); where all others are near, the next row.
+        int64 (N,); where a row has no negative, any other row.
+
+    Source: negatives of the same sequence, as in time-contrastive networks (arXiv:1704.06888).
     """
     rows = len(near)
-    near = near.clone().fill_diagonal_(True)
-    order = (torch.arange(rows, device=near.device) - torch.arange(rows, device=near.device)[:, None]) % rows
-    order[order == 0] = rows  # a row comes last in its own order
-    return (order + rows * near).argmin(dim=1)
+    index = torch.arange(rows, device=near.device)
+    order = ((index - index[:, None]) * _stride(rows)) % rows  # a permutation in each row
+    order = order + rows * ~same_episode + 2 * rows * near
+    return order.masked_fill(index == index[:, None], 4 * rows).argmin(dim=1)
+
+
+def _stride(rows: int) -> int:
+    """A number coprime to `rows` near their golden section, whose multiples are spread evenly over them."""
+    return next(stride for stride in range(round(0.618 * rows), 2 * rows) if math.gcd(stride, rows) == 1)

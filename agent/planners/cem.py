@@ -95,7 +95,8 @@ class ICEM(CEM):
         """Coloured noise of unit deviation, (E, N, H, A)."""
         shape = (len(mean), count, *mean.shape[1:])
         white = torch.randn(shape, generator=generator, device=mean.device)
-        return self.colour.to(mean.device) @ white
+        self.colour = self.colour.to(mean.device)  # a copy for the first decision alone
+        return self.colour @ white
 
 
 def best(offsets: Tensor, returns: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -220,12 +220,24 @@ def test_policy_loss_falls_with_value_whatever_its_scale(
         actor_critic.q_values = lambda state, action, k=factor: k * action.sum(-1).expand(2, -1)  # type: ignore[method-assign, misc]
         for _ in range(1500):
             actor_critic._update_scale(actor_critic.q_values(state, actor_critic.act(state)).mean(0).detach())
-        loss = actor_critic.policy_loss(state).mean()
+        loss = actor_critic.policy_loss(state, torch.ones(64, dtype=torch.bool)).mean()
         gradients.append(torch.autograd.grad(loss, list(actor_critic.policy.parameters())))
     for small, large in zip(*gradients, strict=True):
         torch.testing.assert_close(small, large, rtol=1e-3, atol=1e-6)
     assert actor_critic.scale > 1
     assert gradients[0][-1].max() < 0, "descending raises every action, and so the value"
+
+
+def test_policy_and_its_scale_learn_from_what_counts_alone(
+    make_actor_critic: Callable[..., ActorCritic],
+) -> None:
+    alive = torch.arange(64) < 40
+    whole, part = make_actor_critic(), make_actor_critic()
+    losses = whole.policy_loss(states(64), alive)
+    torch.testing.assert_close(losses[:40], part.policy_loss(states(64)[:40], alive[:40]))
+    assert (losses[40:] == 0).all()
+    torch.testing.assert_close(whole.scale, part.scale)
+    assert whole.scale != 1
 
 
 @pytest.mark.parametrize("is_filtered", [True, False])

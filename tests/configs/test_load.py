@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -17,7 +17,7 @@ from configs.load import (
     preset_names,
     save_config,
 )
-from configs.schema import Config, DistractorOptions
+from configs.schema import Config, DistractorOptions, ObjectiveName, WorldModelOptions
 
 DEFAULT = Config()
 
@@ -43,18 +43,13 @@ def test_modules_to_import_may_be_separated_by_commas() -> None:
 
 def test_presets_are_those_of_the_design() -> None:
     machines = ["cpu", "debug", "gpu"]
-    objectives = [
-        "barlow",
-        "byol",
-        "curl",
-        "decoupled",
-        "hard-negatives",
-        "margin",
-        "predictive",
-        "proximity",
-    ]
-    objectives += ["queue", "reconstruction", "triplet", "vicreg"]
-    assert preset_names() == sorted(machines + objectives)
+    variations = ["curl", "decoupled", "hard-negatives", "proximity", "queue"]
+    assert preset_names() == sorted([*machines, *get_args(ObjectiveName), *variations])
+
+
+@pytest.mark.parametrize("objective", get_args(ObjectiveName))
+def test_every_objective_has_a_preset_of_its_name(objective: str) -> None:
+    assert load_preset(objective).world_model.objective == objective
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -62,7 +57,9 @@ def test_preset_holds_differences_only(name: str) -> None:
     stated = flatten(yaml.safe_load((PRESET_DIRECTORY / f"{name}.yaml").read_text(encoding="utf-8")))
     loaded, defaults = flatten(load_preset(name).model_dump()), flatten(Config().model_dump())
     assert loaded["preset"] == name
-    assert {key for key in loaded if loaded[key] != defaults[key]} - {"preset"} == stated.keys()
+    differences = {key for key in loaded if loaded[key] != defaults[key]} - {"preset"}
+    # that of the default objective has nothing else to say
+    assert differences == stated.keys() - ({"world_model.objective"} if name == "contrastive" else set())
 
 
 def test_preset_from_a_file(tmp_path: Path) -> None:
@@ -124,7 +121,7 @@ def test_mistake_in_a_file_is_one_line(tmp_path: Path, text: str, message: str) 
 def test_unknown_preset_offers_near_names() -> None:
     with pytest.raises(ConfigError, match=r"unknown preset 'gpuu'; perhaps you meant gpu"):
         load_preset("gpuu")
-    with pytest.raises(ConfigError, match=r"there are barlow, .*, cpu, .*, gpu"):
+    with pytest.raises(ConfigError, match=r"there are augmentation, .*, cpu, .*, gpu"):
         load_preset("zebra")
 
 
@@ -259,3 +256,12 @@ def test_mistake_in_distractors_is_explained(text: str, message: str) -> None:
 def test_run_with_other_distractors_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"\(distract was none, now camera=easy\)"):
         check_resumable(Config(), change(distract="camera=easy"))
+
+
+@pytest.mark.parametrize("objective", ["byol", "temporal", "none"])
+def test_similarity_without_the_term_that_uses_it_is_refused(objective: str) -> None:
+    with pytest.raises(
+        ValidationError, match=f"similarity bilinear .* which the objective {objective} does not have"
+    ):
+        WorldModelOptions.model_validate({"objective": objective, "similarity": "bilinear"})
+    WorldModelOptions(objective="augmentation", similarity="bilinear")

@@ -21,10 +21,13 @@ import pytest
 
 import envs.supervision
 import envs.vector
+from envs.backgrounds import DistractorError
 from envs.counting import CountingEnv, decode_step
 from envs.registry import UnknownTaskError
 from envs.spec import Pool, StepResult, WorkerError
+from envs.supervision import Failure
 from envs.vector import EnvMaker, ProcessPool, SerialPool, make_pool
+from envs.worker import Worker
 
 ROOT = Path(__file__).parents[2]
 ACTION = np.zeros(2, np.float32)
@@ -56,6 +59,8 @@ class FaultyEnv(CountingEnv):
         match self._fault:
             case "raises":
                 raise ValueError(TANGLED)
+            case "was never possible":
+                raise DistractorError("clip.gif is damaged: remove it")
             case "is killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "exits":
@@ -276,6 +281,29 @@ def test_what_fails_too_often_closes_the_pool(
     with pytest.raises(RuntimeError, match="this pool is closed"):
         start(pool)
     pool.close()
+
+
+@pytest.mark.parametrize("kind", [SerialPool, ProcessPool])
+def test_a_mistake_that_starting_again_does_not_mend_is_told_at_once(
+    kind: type[SerialPool | ProcessPool], caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = kind(MakeFaulty("was never possible"), 2)
+    start(pool)
+    with pytest.raises(DistractorError, match=r"^clip\.gif is damaged: remove it$"):
+        step_all(pool)
+    assert caplog.messages == []
+    assert multiprocessing.active_children() == []
+
+
+def test_interrupts_do_not_reach_a_worker_that_starts() -> None:
+    """Ctrl-C goes to all processes of a terminal, and starting takes longer than it does to be pressed."""
+    worker = Worker(MakeFaulty("none"), 0)
+    (process,) = multiprocessing.active_children()
+    while not worker.connection.poll(0.02):
+        os.kill(process.pid or 0, signal.SIGINT)
+    assert not isinstance(worker.receive(), Failure)
+    worker.end(time.monotonic() + 2)
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_a_worker_has_a_deadline_to_start_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

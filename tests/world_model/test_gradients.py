@@ -167,7 +167,7 @@ def test_value_loss_does_not_reach_the_policy(
     make_agent: MakeAgent, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent = make_agent()
-    monkeypatch.setattr(ActorCritic, "policy_loss", lambda self, z: 0.0 * self.policy(z).mean(dim=-1))
+    monkeypatch.setattr(ActorCritic, "policy_loss", lambda self, z, _: 0.0 * self.policy(z).mean(dim=-1))
     before = snapshot(agent)
     agent.update(batch, torch.Generator().manual_seed(0))
     assert changed(before, parts(agent)) == before.keys() - {"policy"}

@@ -14,7 +14,7 @@ from torch import Tensor
 from configs.schema import Config, ObjectiveName
 from envs.spec import EnvSpec
 from world_model.batch import Batch, Latents
-from world_model.nearness import first_far, is_near
+from world_model.nearness import choose_far, is_near
 from world_model.objectives.base import Objective
 from world_model.objectives.reconstruction import Decoder, Reconstruction
 from world_model.objectives.registry import OBJECTIVES
@@ -57,11 +57,26 @@ def queries_and_keys(objective: Any, latents: Latents) -> tuple[np.ndarray, np.n
         return query.numpy(), objective.key_projection(latents.z_key).numpy()
 
 
-def test_first_far_is_the_next_row_that_is_not_near() -> None:
-    near = is_near(EPISODE, TIME, 2)
-    assert near[0, 1], "the first two are neighbours"
-    assert first_far(near).tolist() == [2, 2, 3, 4, 5, 0]
-    assert first_far(torch.ones(3, 3, dtype=torch.bool)).tolist() == [1, 2, 0]
+@pytest.mark.parametrize("pairs", [0, 4, 10])
+def test_negatives_are_far_in_time_where_the_batch_allows(pairs: int) -> None:
+    """Windows of three keys, `pairs` of which share an episode with another window."""
+    episode = torch.tensor([*range(pairs), *range(pairs), *range(100, 120 - 2 * pairs)]).repeat_interleave(3)
+    time = torch.tensor([*(pairs * [0]), *((20 - pairs) * [7])])
+    time = (time[:, None] + torch.arange(3)).flatten()
+    near = is_near(episode, time, 2)
+    chosen = choose_far(near, episode[:, None] == episode)
+    assert not near[torch.arange(60), chosen].any()
+    assert (chosen != torch.arange(60)).all()
+    own = episode[chosen] == episode
+    assert own.sum() == 6 * pairs, "every row of a pair has one of its own episode, no other row can"
+    offsets = torch.bincount(chosen % 3, minlength=3)
+    assert (offsets > 5).all(), f"keys of one horizon only: {offsets.tolist()}"
+
+
+def test_a_row_without_a_negative_gets_another_row() -> None:
+    everything = torch.ones(3, 3, dtype=torch.bool)
+    chosen = choose_far(everything, everything)
+    assert (chosen != torch.arange(3)).all()
 
 
 def test_byol_compares_predictions_with_keys(
@@ -101,16 +116,17 @@ def test_triplet_and_margin_equal_loops(
 ) -> None:
     places = [(row, k) for row in range(B) for k in range(1, H + 1)]
     state = [(int(EPISODE[row]), int(TIME[row]) + k) for row, k in places]
+    episode, time = (torch.tensor(each) for each in zip(*state, strict=True))
+    chosen = choose_far(is_near(episode, time, 2), episode[:, None] == episode)
     for name in ("triplet", "margin"):
         objective = make_objective(name, near_window=2)
         query, key = queries_and_keys(objective, latents)
         expected = []
         for i, own in enumerate(state):
-            j = i
-            while True:
-                j = (j + 1) % len(state)
-                if state[j][0] != own[0] or abs(state[j][1] - own[1]) > 2:
-                    break
+            far = [j for j, (e, _) in enumerate(state) if e != own[0]]
+            later = [j for j, (e, time) in enumerate(state) if e == own[0] and abs(time - own[1]) > 2]
+            j = int(chosen[i])
+            assert j in (later or far)
             row, k = places[i]
             to_key = float(np.linalg.norm(query[row, k] - key[row, k]))
             to_far = float(np.linalg.norm(query[row, k] - key[places[j]]))
@@ -181,3 +197,26 @@ def test_no_gradient_reaches_the_keys(
         parameter.grad is None for name, parameter in objective.named_parameters() if name.startswith("key_")
     )
     assert latents.z.grad is not None and latents.z.grad.any()
+
+
+def test_beyond_the_end_stands_what_was_last_seen(batch: Batch) -> None:
+    terminated = torch.zeros(B, H, dtype=torch.bool)
+    terminated[0, :], terminated[1, H - 1] = True, True
+    rows = torch.randn(B, H + 1, 5, generator=torch.Generator().manual_seed(0))
+    found = replace(batch, terminated=terminated).last_seen(rows)
+    assert (found[0, 1:] == rows[0, 1]).all()
+    assert (found[1:] == rows[1:]).all()
+
+
+@pytest.mark.parametrize("name", ["barlow", "vicreg"])
+def test_ends_of_episodes_do_not_make_collapse_look_good(
+    make_objective: MakeObjective, batch: Batch, latents: Latents, name: str
+) -> None:
+    objective: Any = make_objective(name)
+    collapsed = torch.full((B, H + 1, 8), 3.0, dtype=torch.float64)
+    objective.compared = lambda _: (collapsed, collapsed)
+    terminated = torch.zeros(B, H, dtype=torch.bool)
+    alike = objective(batch, latents)["temporal"]
+    terminated[:2] = True
+    ended = objective(replace(batch, terminated=terminated), latents)["temporal"]
+    torch.testing.assert_close(ended, alike)

@@ -9,7 +9,7 @@ from configs.schema import WorldModelOptions
 from envs.spec import EnvSpec
 from world_model.batch import Batch, Latents
 from world_model.losses import margin_contrastive, triplet
-from world_model.nearness import first_far, is_near
+from world_model.nearness import choose_far, is_near
 from world_model.objectives.base import consistency
 from world_model.objectives.projected import Projected
 
@@ -17,7 +17,8 @@ from world_model.objectives.projected import Projected
 class Distances(Projected):
     """Imagined futures near their own keys and away from one far key each; consistency.
 
-    The negative is a key of another episode, or of the same one more than `near_window` decisions away.
+    The negative is a key of the same episode more than `near_window` decisions away, where the batch has one
+    (rows drawn in pairs always do), else of another episode.
     """
 
     def __init__(self, env_spec: EnvSpec, options: WorldModelOptions) -> None:
@@ -31,8 +32,9 @@ class Distances(Projected):
     def forward(self, batch: Batch, latents: Latents) -> dict[str, Tensor]:
         """Losses: `temporal` (B, H), `consistency` (B, H)."""
         query, key = (rows[:, 1:].flatten(0, 1) for rows in self.compared(latents))
-        near = is_near(*batch.key_positions, self.options.near_window)
-        negative = key[first_far(near | batch.is_beyond.flatten())]
+        episode, time = batch.key_positions
+        unfit = is_near(episode, time, self.options.near_window) | batch.is_beyond.flatten()
+        negative = key[choose_far(unfit, episode[:, None] == episode)]
         losses = self.distance_loss(query, key, negative)
         return {
             "temporal": losses.unflatten(0, (len(batch.time), batch.horizon)),

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from configs.schema import WorldModelOptions
 from envs.spec import EnvSpec
@@ -37,10 +36,7 @@ class Redundancy(Projected):
 
     def forward(self, batch: Batch, latents: Latents) -> dict[str, Tensor]:
         """Losses: `augmentation` 0-d, `temporal` (1, H), `consistency` (B, H)."""
-        query, key = self.compared(latents)
-        # what stands beyond the end of an episode, and was never seen, is the same zero in both
-        is_beyond = F.pad(batch.is_beyond, (1, 0))[..., None]
-        query, key = query.masked_fill(is_beyond, 0.0), key.masked_fill(is_beyond, 0.0)
+        query, key = (batch.last_seen(rows) for rows in self.compared(latents))
         losses = [self.loss(query[:, k], key[:, k]) for k in range(query.shape[1])]
         return {
             "augmentation": losses[0],
