@@ -217,13 +217,17 @@ class Agent:
         target = self.value_target(batch, latents, generator)
         state = latents.state
         alive = batch.alive[:, :-1]  # what stands beyond the end of an episode says nothing
-        reward_error = self.model.predict_reward(state[:, -2], batch.action[:, -1]) - batch.reward[:, -1]
+        last = alive.sum(dim=1) - 1  # of the decisions that were taken
+        rows = torch.arange(len(last), device=last.device)
+        reward_error = (
+            self.model.predict_reward(state[rows, last], batch.action[rows, last]) - batch.reward[rows, last]
+        )
         q = self.actor_critic.q_values(state[:, 0], batch.action[:, 0]).mean(dim=0)
         retrieval = self.model.objective.metrics(batch, latents)
         return {f"train/{name}": value for name, value in retrieval.items()} | {
-            "train/reward_error_at_horizon": reward_error[alive[:, -1]].abs().mean(),
+            "train/reward_error_at_horizon": reward_error.abs().mean(),
             "train/reward_mean": batch.reward[alive].mean(),
-            "train/rank_me": rank_me(latents.z_key.flatten(0, 1).float()),
+            "train/rank_me": rank_me(latents.z_key[batch.was_seen].float()),
             "train/q_mean": q.mean(),
             "train/q_target_mean": target[:, 0].mean(),
             "train/policy_data_gap": (self.act(state[:, 0]) - batch.action[:, 0]).abs().mean(),

@@ -60,6 +60,11 @@ class Batch:
         """Whether obs[t + k + 1] stands beyond the end of its episode, and was never seen: bool (B, H)."""
         return ~self.alive[:, :-1]
 
+    @property
+    def was_seen(self) -> Tensor:
+        """Whether obs[t + k] is one of its episode: bool (B, H + 1), from True to False at most once."""
+        return torch.cat((torch.ones_like(self.terminated[:, :1]), ~self.is_beyond), dim=1)
+
     def within_episodes(self, loss: Tensor) -> Tensor:
         """A loss, with zeros at decisions, (B, H), before which an episode was over; other shapes stay."""
         return loss if loss.shape != self.reward.shape else loss.where(self.alive[:, :-1], 0.0)
@@ -73,7 +78,7 @@ class Batch:
             rows: (B, H + 1, D).
         """
         steps = torch.arange(rows.shape[1], device=rows.device)
-        last = (~self.is_beyond).sum(dim=1, keepdim=True)  # of the steps, the first one is always seen
+        last = self.was_seen.sum(dim=1, keepdim=True) - 1
         return rows.take_along_dim(torch.minimum(steps, last)[..., None], dim=1)
 
     def to(self, device: torch.device) -> Batch:

@@ -196,6 +196,16 @@ def test_diagnosing_changes_nothing(make_agent: MakeAgent, batches: list[Batch])
     assert metrics.keys() >= {"train/retrieval_3", "train/rank_me", "train/reward_error_at_horizon"}
 
 
+def test_diagnosing_needs_no_episode_as_long_as_a_window(make_agent: MakeAgent, batches: list[Batch]) -> None:
+    batch = replace(batches[0], terminated=torch.ones_like(batches[0].terminated))
+    metrics = make_agent().diagnose(batch, torch.Generator().manual_seed(0))
+    assert all(value.isfinite() for value in metrics.values()), metrics
+    assert [name for name in sorted(metrics) if "retrieval" in name] == [
+        "train/retrieval_0",
+        "train/retrieval_1",
+    ]
+
+
 def test_metrics_are_detached_scalars(make_agent: MakeAgent, batches: list[Batch]) -> None:
     metrics = train(make_agent(), batches)[-1]
     assert all(value.ndim == 0 and not value.requires_grad and value.isfinite() for value in metrics.values())

@@ -17,7 +17,7 @@ from agent.graphed import WARM_UP, GraphedUpdate
 from agent.loop import Loop
 from agent.replay import Replay
 from agent.seeding import Streams
-from configs.schema import Config, ControlName
+from configs.schema import Config, ControlName, ObjectiveName
 from envs.counting import CountingEnv
 from envs.spec import EnvSpec, Transition
 from envs.vector import SerialPool
@@ -35,8 +35,14 @@ MakeAgent = Callable[..., Agent]
 
 @pytest.fixture
 def make_agent(env_spec: EnvSpec, tiny_config: Callable[..., Config]) -> MakeAgent:
-    def make(device: torch.device, *, precision: str = "float32", **options: Any) -> Agent:
-        model = {"encoder": {"shift_padding": 0, "precision": precision}}
+    def make(
+        device: torch.device,
+        *,
+        precision: str = "float32",
+        world_model: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Agent:
+        model = {"encoder": {"shift_padding": 0, "precision": precision}, **(world_model or {})}
         torch.manual_seed(0)
         return Agent(env_spec, tiny_config(world_model=model, actor_critic=QUIET, **options), device)
 
@@ -75,15 +81,29 @@ def test_bfloat16_stays_close_to_float32(make_agent: MakeAgent, batches: list[Ba
     assert_close(found, expected, rel=0.05, abs=0.02)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+VARIATIONS: list[dict[str, Any]] = [
+    {"positives": "near"},
+    {"hardness": 0.5},
+    {"decoupled": True},
+    {"queue": 64},
+    {"similarity": "bilinear"},
+]
+EVERY_OBJECTIVE = [*({"objective": name} for name in get_args(ObjectiveName)), *VARIATIONS]
+
+
+@pytest.mark.parametrize(
+    ("precision", "world_model"),
+    [("bfloat16", {}), *(("float32", options) for options in EVERY_OBJECTIVE)],
+    ids=str,
+)
 def test_captured_updates_equal_eager_ones(
-    precision: str, make_agent: MakeAgent, batches: list[Batch]
+    precision: str, world_model: dict[str, Any], make_agent: MakeAgent, batches: list[Batch]
 ) -> None:
     """Also where imagination begins on the way, which is a second graph."""
     drawn = [(batch.to(CUDA), imagine) for imagine in (False, True) for batch in batches]
-    eager = make_agent(CUDA, precision=precision)
+    eager = make_agent(CUDA, precision=precision, world_model=world_model)
     generator = torch.Generator(CUDA).manual_seed(0)
-    agent = make_agent(CUDA, precision=precision, training={"cuda_graph": True})
+    agent = make_agent(CUDA, precision=precision, world_model=world_model, training={"cuda_graph": True})
     assert agent.uses_cuda_graph
     update = GraphedUpdate(agent, torch.Generator(CUDA).manual_seed(0))
     expected, found = [], []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from configs.schema import WorldModelOptions
@@ -45,15 +44,17 @@ class Objective(nn.Module):
     def metrics(self, batch: Batch, latents: Latents) -> dict[str, Tensor]:
         """Diagnostics as 0-d tensors; called now and then, without gradient.
 
-        Retrieval accuracy for each horizon 0..H, and the keys of a query's own episode that are far from it.
+        Retrieval accuracy for each horizon 0..H that an episode of the batch got to, and the keys of a
+        query's own episode that are far from it.
         """
         query, key = self.compared(latents)
-        was_seen = torch.cat((batch.alive[:, :1], ~batch.is_beyond), dim=1)  # (B, H + 1)
         found = {
-            f"retrieval_{k}": retrieval_accuracy(query[was_seen[:, k], k], key[was_seen[:, k], k])
-            for k in range(query.shape[1])
+            f"retrieval_{k}": retrieval_accuracy(query[seen, k], key[seen, k])
+            for k, seen in enumerate(batch.was_seen.unbind(dim=1))
+            if seen.any()
         }
-        episode, time = (each[was_seen[:, 1:].flatten()] for each in batch.key_positions)
+        # obs[t+1] at least was seen in every window
+        episode, time = (each[batch.was_seen[:, 1:].flatten()] for each in batch.key_positions)
         far = is_far(episode, time, self.options.near_window)
         return {**found, "far_negatives": far.float().sum(dim=1).mean()}
 
