@@ -36,6 +36,7 @@ ObjectiveName = Literal[
     "triplet",
     "margin",
     "reconstruction",
+    "supervised",
     "none",
 ]
 ObsName = Literal["pixels", "state", "pixels+state"]
@@ -108,6 +109,8 @@ class WorldModelOptions(Options):
     """Weight of the consistency term."""
     reconstruction_weight: NonNegativeFloat = 100.0
     """Weight of the mean squared error of drawn pixels in [0, 1]."""
+    label_weight: NonNegativeFloat = 1.0
+    """Weight of the supervised objective's mean squared error of labels on the symlog axis."""
     reward_weight: NonNegativeFloat = 0.5
     """Weight of the reward cross-entropy."""
     continuation_weight: NonNegativeFloat = 0.5

@@ -53,7 +53,7 @@ def test_presets_are_those_of_the_design() -> None:
         "predictive",
         "proximity",
     ]
-    objectives += ["queue", "reconstruction", "triplet", "vicreg"]
+    objectives += ["queue", "reconstruction", "supervised", "triplet", "vicreg"]
     assert preset_names() == sorted(machines + objectives)
 
 
