@@ -12,8 +12,9 @@ from agent.actor_critic import ActorCritic, discount_of, lambda_returns
 from agent.averaging import SteadyAverage
 from agent.planner import PLANNERS, Plan
 from configs.schema import Config
-from envs.spec import EnvSpec
+from envs.spec import EnvSpec, Observation
 from world_model.batch import Batch, Latents
+from world_model.encoder import perceived
 from world_model.metrics import rank_me
 from world_model.model import WorldModel
 
@@ -31,7 +32,7 @@ class Agent:
         self.env_spec = env_spec
         self.device = device
         self.discount = discount_of(config.actor_critic, env_spec)
-        self.model = WorldModel(env_spec, config.world_model).to(device)
+        self.model = WorldModel(env_spec, config.world_model, config.obs).to(device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from its types
         self.actor_critic = ActorCritic(env_spec.action_dim, config.actor_critic, config.world_model).to(
             device
@@ -65,9 +66,19 @@ class Agent:
 
     # What the planner needs to know of the world (agent.planner.PlanningModel), all of it by moving averages.
 
-    def encode(self, obs: Tensor, last_action: Tensor) -> Tensor:
-        """States by the momentum key encoder, uint8 (E, 3 * S, H, W), float32 (E, A) -> (E, Z + A)."""
-        return torch.cat((self.model.key_encoder(obs), last_action), dim=-1)
+    def encode(self, pixels: Tensor, proprio: Tensor, last_action: Tensor) -> Tensor:
+        """States by the momentum key encoder, which looks at pixels, vectors or both.
+
+        Args:
+            pixels: stacked frames, uint8 (E, 3 * S, H, W).
+            proprio: the task's own vectors, float32 (E, D).
+            last_action: float32 (E, A).
+
+        Returns:
+            (E, Z + A).
+        """
+        z = self.model.key_encoder(pixels, perceived(proprio))
+        return torch.cat((z, last_action), dim=-1)
 
     def step(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
         """Next state, reward and probability of going on."""
@@ -303,11 +314,11 @@ class Controller:
         }
 
     @torch.no_grad()
-    def act(self, obs: dict[int, np.ndarray], noise_std: float = 0.0) -> dict[int, np.ndarray]:
+    def act(self, obs: dict[int, Observation], noise_std: float = 0.0) -> dict[int, np.ndarray]:
         """Actions for some of the environments.
 
         Args:
-            obs: environment index -> stacked frames, uint8 (3 * stack, H, W).
+            obs: environment index -> observation.
             noise_std: deviation of the noise on the action; 0 is deterministic.
 
         Returns:
@@ -325,10 +336,13 @@ class Controller:
         return dict(zip(rows, self.plan.action.float().cpu().numpy(), strict=True))
 
     @torch.no_grad()
-    def values(self, obs: dict[int, np.ndarray]) -> dict[int, float]:
+    def values(self, obs: dict[int, Observation]) -> dict[int, float]:
         """Value that the critics give to observations, environment index -> float."""
         return dict(zip(obs, self.agent.value(self._encode(obs)).tolist(), strict=True))
 
-    def _encode(self, obs: dict[int, np.ndarray]) -> Tensor:
-        pixels = torch.from_numpy(np.stack(list(obs.values()))).to(self.agent.device)
-        return self.agent.encode(pixels, self.last_action[list(obs)])
+    def _encode(self, obs: dict[int, Observation]) -> Tensor:
+        pixels, proprio = (
+            torch.from_numpy(np.stack(parts)).to(self.agent.device)
+            for parts in zip(*obs.values(), strict=True)
+        )
+        return self.agent.encode(pixels, proprio, self.last_action[list(obs)])

@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-FORMAT = 3
+FORMAT = 4
 _KIND = "nearfar-checkpoint"
 _NUMBERED = re.compile(r"checkpoint-(\d{9,})\.safetensors")
 

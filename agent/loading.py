@@ -11,7 +11,7 @@ from agent import checkpoint
 from agent.agent import Agent, Controller
 from agent.checkpoint import CheckpointError
 from configs.load import load_config
-from envs.spec import EnvSpec
+from envs.spec import EnvSpec, Observation
 
 
 class LoadedAgent:
@@ -29,25 +29,41 @@ class LoadedAgent:
         generator = torch.Generator(agent.device).manual_seed(agent.config.seed)
         self._controller = Controller(agent, 1, generator)
 
-    def act(self, obs: np.ndarray, *, deterministic: bool = True) -> np.ndarray:
+    def act(
+        self, obs: np.ndarray, *, proprio: np.ndarray | None = None, deterministic: bool = True
+    ) -> np.ndarray:
         """Action for an observation that follows the one of the call before; see `reset`.
 
         Args:
-            obs: stacked frames, uint8 (3 * stack, size, size).
+            obs: stacked frames, uint8 (3 * stack, size, size); of any size where the agent sees no pixels.
+            proprio: `info["proprio"]` of the environment, float32 (D,), for an agent that was trained with
+                `--obs state` or `pixels+state`.
             deterministic: without exploration noise.
 
         Returns:
             float32 (A,) in [-1, 1].
+
+        Raises:
+            ValueError: what the agent looks at is missing, or has another type or shape.
         """
-        expected = self.agent.env_spec.obs_shape
-        if obs.shape != expected or obs.dtype != np.uint8:
-            raise ValueError(f"obs: expected uint8 {expected}, found {obs.dtype} {obs.shape}")
-        noise_std = 0.0 if deterministic else self.agent.config.training.exploration_final_std
-        return self._controller.act({0: obs}, noise_std)[0]
+        spec, config = self.agent.env_spec, self.agent.config
+        if config.sees_pixels:
+            _check("obs", obs, np.uint8, spec.obs_shape)
+        if config.sees_proprio:
+            _check("proprio", proprio, np.float32, (spec.proprio_dim,))
+        noise_std = 0.0 if deterministic else config.training.exploration_final_std
+        vector = np.zeros(0, np.float32) if proprio is None else proprio
+        return self._controller.act({0: Observation(obs, vector)}, noise_std)[0]
 
     def reset(self) -> None:
         """Forget the last action and the plan that started from it: call it at an episode's start."""
         self._controller.reset(0)
+
+
+def _check(name: str, found: np.ndarray | None, dtype: type, shape: tuple[int, ...]) -> None:
+    if found is None or found.shape != shape or found.dtype != dtype:
+        what = "nothing" if found is None else f"{found.dtype} {found.shape}"
+        raise ValueError(f"{name}: expected {np.dtype(dtype)} {shape}, found {what}")
 
 
 def load_agent(run: str | Path, *, device: str | torch.device = "cpu") -> LoadedAgent:

@@ -32,7 +32,7 @@ from agent.rollout import evaluate
 from agent.seeding import Streams
 from configs.schema import Config, TrainingOptions
 from envs.episodes import EpisodeBuilder, EpisodeStore
-from envs.spec import Pool, StepResult, Transition, WorkerError
+from envs.spec import Observation, Pool, StepResult, Transition, WorkerError
 from world_model.batch import Batch
 
 
@@ -112,7 +112,7 @@ class Loop:
             evaluate_at=config.evaluation.every_frames,
             save_at=config.logging.checkpoint_every_frames,
         )
-        self.obs: dict[int, np.ndarray] = {}
+        self.obs: dict[int, Observation] = {}
         self.returns = [0.0] * pool.count
         self.losses: dict[str, torch.Tensor] = {}
         self.builders: list[EpisodeBuilder] = []
@@ -223,9 +223,8 @@ class Loop:
         with self.meter.measure("environment"):
             started = self.pool.reset(seeds)
         for lane, (obs, physics) in started.items():
-            frame = obs[-3:]
-            episode = self.replay.start(lane, frame)
-            self.builders[lane].start(frame, physics, episode=episode, seed=seeds[lane])
+            episode = self.replay.start(lane, obs)
+            self.builders[lane].start(obs, physics, episode=episode, seed=seeds[lane])
             self.controller.reset(lane)
             self.obs[lane], self.returns[lane] = obs, 0.0
 
@@ -251,7 +250,8 @@ class Loop:
 
     def _record(self, lane: int, action: np.ndarray, step: StepResult, is_random: bool) -> None:
         transition = Transition(
-            frame=step.obs[-3:],
+            frame=step.obs.frame,
+            proprio=step.obs.proprio,
             action=action,
             reward=step.reward,
             terminated=step.terminated,
@@ -333,8 +333,9 @@ class Loop:
         self._account()
         options, progress = self.config.evaluation, self.progress
         seeds = [self.streams.episode_seed("eval", i) for i in range(options.episodes)]
+        images = options.videos and self.eval_pool.env_spec.is_drawn
         with self.agent.steady.acting():
-            results = evaluate(self.agent, self.eval_pool, seeds, images=options.videos, stop=stop)
+            results = evaluate(self.agent, self.eval_pool, seeds, images=images, stop=stop)
         if stop.requested:
             return
         self.reporter.evaluation(results, self.agent.discount)

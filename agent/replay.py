@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from envs.episodes import Episode, EpisodeError, EpisodeStore
-from envs.spec import EnvSpec, Transition
+from envs.spec import EnvSpec, Observation, Transition
 from world_model.batch import Batch
 
 
@@ -58,7 +58,7 @@ class Replay:
         """Reserve room; memory of the CPU is only touched as it fills.
 
         Args:
-            env_spec: shapes of frames and actions, and the stack.
+            env_spec: shapes of frames, vectors and actions, and the stack.
             capacity: observations kept over all lanes.
             lanes: environments that are recorded side by side.
             horizon: H, decisions in a window.
@@ -82,6 +82,7 @@ class Replay:
         self._lanes = [_Lane() for _ in range(lanes)]
         slots = lanes * self._length  # arrays are flat: slot i of a lane is row lane * length + i
         self._frames = _zeros((slots, *env_spec.frame_shape), device)
+        self._proprio = np.zeros((slots, env_spec.proprio_dim), np.float32)
         self._action = np.zeros((slots, env_spec.action_dim), np.float32)
         self._reward = np.zeros(slots, np.float32)
         self._terminated = np.zeros(slots, np.bool_)
@@ -102,12 +103,12 @@ class Replay:
         """Slots that hold observations now, or did until their episode was left out, over all lanes."""
         return int(self._filled().sum())
 
-    def start(self, lane: int, frame: np.ndarray) -> int:
+    def start(self, lane: int, obs: Observation) -> int:
         """Record the first observation of an episode.
 
         Args:
             lane: which environment, in [0, lanes).
-            frame: frame[0], uint8 (3, H, W).
+            obs: obs[0], of which the newest frame is kept, and the vector.
 
         Returns:
             The episode's number, unique in this replay and increasing in the order of starts.
@@ -125,7 +126,7 @@ class Replay:
             self._is_over = np.concatenate([self._is_over, np.zeros_like(self._is_over)])
         ring.is_open = True
         ring.spans.append(_Span(episode, ring.head, ring.head))
-        self._append(lane, frame, episode, 0)
+        self._append(lane, obs.frame, obs.proprio, episode, 0)
         return episode
 
     def add(self, lane: int, transition: Transition) -> None:
@@ -143,7 +144,8 @@ class Replay:
         self._terminated[row] = transition.terminated
         span = ring.spans[-1]
         span.last = ring.head
-        self._append(lane, transition.frame, span.episode, span.last - span.start)
+        time = span.last - span.start
+        self._append(lane, transition.frame, transition.proprio, span.episode, time)
         if transition.terminated:
             self._is_over[span.episode] = True
             for position in range(max(span.start, span.last - self._horizon + 1), span.last):
@@ -268,7 +270,7 @@ class Replay:
     def _filled(self) -> np.ndarray:
         return np.array([min(ring.head, self._length) for ring in self._lanes])
 
-    def _append(self, lane: int, frame: np.ndarray, episode: int, time: int) -> None:
+    def _append(self, lane: int, frame: np.ndarray, proprio: np.ndarray, episode: int, time: int) -> None:
         ring = self._lanes[lane]
         row = self._row(lane, ring.head)
         # The overwritten slot was needed by the next windows of its own episode.
@@ -277,6 +279,7 @@ class Replay:
             if self._episode[later] == self._episode[row]:
                 self._set_valid(later, False)
         self._frames[row] = torch.tensor(frame)
+        self._proprio[row] = proprio
         self._episode[row] = episode
         self._time[row] = time
         self._last_time[episode] = time
@@ -335,6 +338,7 @@ class Replay:
         chosen = torch.from_numpy(index.ravel()).to(self._device)
         return Batch(
             frames=self._frames.index_select(0, chosen).unflatten(0, index.shape),
+            proprio=torch.from_numpy(self._proprio[index[:, self._stack - 1 :]]),
             previous_action=torch.from_numpy(
                 np.where(time[:, None] > 0, self._action[before], np.float32(0))
             ),
@@ -351,11 +355,17 @@ class Replay:
             raise ValueError(
                 f"stored episode {span.episode} has {len(stored.action)} decisions, but {steps} were recorded"
             )
+        if stored.proprio.shape[1:] != self._proprio.shape[1:]:
+            raise EpisodeError(
+                f"stored episode {span.episode} has {stored.proprio.shape[1]} entries in its observation "
+                f"vectors, the task has {self._proprio.shape[1]}: record it again with this version"
+            )
         oldest = self._lanes[lane].head - self._length
         time = np.arange(max(oldest - span.start, 0), steps + 1)
         rows = lane * self._length + (span.start + time) % self._length
         frames = torch.from_numpy(stored.frame[time]).to(self._device)
         self._frames.index_copy_(0, torch.from_numpy(rows).to(self._device), frames)
+        self._proprio[rows] = stored.proprio[time]
         self._action[rows[:-1]] = stored.action[time[:-1]]
         self._reward[rows[:-1]] = stored.reward[time[:-1]]
         self._terminated[rows[:-1]] = stored.terminated[time[:-1]]

@@ -101,7 +101,7 @@ def _run_group(
         group[i].start_value = value
     while obs and not (stop and stop.requested):
         if images and 0 in obs:
-            group[0].images.append(obs[0][-3:])
+            group[0].images.append(obs[0].frame)
         steps = pool.step(controller.act(obs))
         if len(steps) < len(obs):
             return False

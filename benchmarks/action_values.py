@@ -27,6 +27,7 @@ from agent.checkpoint import CheckpointError, numbered
 from agent.loading import load_agent
 from agent.seeding import Streams
 from envs.rendering import select_backend
+from envs.spec import Observation
 
 ACTIONS = np.linspace(-1, 1, 21, dtype=np.float32)
 ROLLOUT = 30
@@ -39,10 +40,10 @@ COLUMNS = (
 
 @dataclass
 class Moment:
-    """What a simulation goes on from: physics state, stacked frames (3 * S, H, W), last action (1,)."""
+    """What a simulation goes on from: physics state, observation, last action (1,)."""
 
     physics: np.ndarray
-    obs: np.ndarray
+    obs: Observation
     last_action: np.ndarray
 
 
@@ -51,16 +52,16 @@ def go_on(env: Any, moment: Moment, action: np.ndarray) -> tuple[Moment, float]:
     dmc = env.unwrapped
     with dmc._physics.reset_context():
         dmc._physics.set_state(moment.physics)
-    dmc._episode_frame, dmc._stacked = 0, moment.obs.copy()
+    dmc._episode_frame, dmc._stacked = 0, moment.obs.pixels.copy()
     dmc._env._reset_next_step, dmc._env._step_count = False, 0
-    obs, reward, *_, info = env.step(action)
-    return Moment(info["physics"], obs, action), float(reward)
+    pixels, reward, *_, info = env.step(action)
+    return Moment(info["physics"], Observation(pixels, info["proprio"]), action), float(reward)
 
 
 def encode(agent: Agent, moments: list[Moment]) -> Tensor:
     """States (N, Z + A)."""
-    obs = torch.from_numpy(np.stack([moment.obs for moment in moments]))
-    return agent.encode(obs, torch.from_numpy(np.stack([moment.last_action for moment in moments])))
+    columns = zip(*((*moment.obs, moment.last_action) for moment in moments), strict=True)
+    return agent.encode(*(torch.from_numpy(np.stack(column)) for column in columns))
 
 
 @dataclass
@@ -165,15 +166,15 @@ def main() -> None:
         writer.writerow(COLUMNS)
         for episode in range(options.episodes):
             seed = Streams(0).episode_seed("eval", episode)
-            obs, info = env.reset(seed=seed)
+            pixels, info = env.reset(seed=seed)
             other.reset(seed=seed)
             controller = Controller(agent, 1, torch.Generator().manual_seed(seed))
             last_action = np.zeros(1, np.float32)
             for decision in range(min(options.decisions, agent.env_spec.episode_steps)):
-                moment = Moment(info["physics"], obs, last_action)
-                last_action = controller.act({0: obs})[0]
+                moment = Moment(info["physics"], Observation(pixels, info["proprio"]), last_action)
+                last_action = controller.act({0: moment.obs})[0]
                 numbers = row_of(agent, other, moment, last_action)
-                obs, reward, *_, info = env.step(last_action)
+                pixels, reward, *_, info = env.step(last_action)
                 rows.append((episode, decision, float(reward), *numbers))
                 writer.writerow((*rows[-1][:2], *(f"{number:.2f}" for number in rows[-1][2:])))
                 file.flush()

@@ -23,6 +23,7 @@ from envs.episodes import EpisodeStore
 from envs.rendering import select_backend
 from envs.spec import EnvSpec
 from scripts.options import parse_config
+from world_model.encoder import perceived
 
 TASK = "dmc/reacher-easy"
 FITTED, HELD_OUT, DECISIONS = 45, 15, 30
@@ -35,17 +36,18 @@ def fresh_episodes(size: int, look: str) -> tuple[EnvSpec, dict[str, np.ndarray]
     env = make_env(TASK, seed=5, size=size, look=look)
     physics = env.unwrapped._physics  # type: ignore[attr-defined]  # the target is in no state vector
     rng = np.random.default_rng(0)
-    rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, int]] = []
+    rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]] = []
     for episode in range(FITTED + HELD_OUT):
         env.reset(seed=1000 + episode)
         for decision in range(DECISIONS):
             if decision % 5 == 0:
                 action = rng.uniform(-1, 1, 2).astype(np.float32)
-            obs = env.step(action)[0]
+            pixels, *_, info = env.step(action)
             if decision % 2 == 0:
                 position = physics.named.data.geom_xpos
-                rows.append((obs, position["target", :2].copy(), position["finger", :2].copy(), episode))
-    names = ("obs", "target", "tip", "episode")
+                target, tip = position["target", :2].copy(), position["finger", :2].copy()
+                rows.append((pixels, info["proprio"], target, tip, episode))
+    names = ("pixels", "proprio", "target", "tip", "episode")
     return env.unwrapped.env_spec, dict(  # type: ignore[attr-defined]
         zip(names, map(np.array, zip(*rows, strict=True)), strict=True)
     )
@@ -109,12 +111,13 @@ def main() -> None:
     torch.manual_seed(config.seed)
     agent = Agent(env_spec, config, torch.device("cpu"))
     generator, rng = torch.Generator().manual_seed(config.seed), np.random.default_rng(config.seed)
-    obs, start = torch.from_numpy(probe["obs"]), time.perf_counter()
+    pixels, proprio = torch.from_numpy(probe["pixels"]), perceived(torch.from_numpy(probe["proprio"]))
+    start = time.perf_counter()
     for update in range(1, options.updates + 1):
         agent.update(replay.sample(config.training.batch_size, rng), generator, imagine=False)
         if update % options.every == 0:
             with torch.no_grad():
-                z = agent.model.key_encoder(obs).numpy()
+                z = agent.model.key_encoder(pixels, proprio).numpy()
             scores = {name: explained(z, probe[name], probe["episode"]) for name in ("target", "tip")}
             offset = explained(z, probe["target"] - probe["tip"], probe["episode"])
             ms = 1e3 * (time.perf_counter() - start) / update

@@ -36,8 +36,10 @@ ObjectiveName = Literal[
     "triplet",
     "margin",
     "reconstruction",
+    "supervised",
     "none",
 ]
+ObsName = Literal["pixels", "state", "pixels+state"]
 ControlName = Literal["mppi", "cem", "icem", "random", "policy"]
 
 
@@ -48,7 +50,7 @@ class Options(BaseModel):
 
 
 class EncoderOptions(Options):
-    """Convolutional pixel encoder."""
+    """Encoder of pixels (convolutions), of state observations (two hidden layers), or of both."""
 
     channels: Positive = 24
     """Channels of each of the four 3x3 convolutions (strides 2, 2, 1, 1)."""
@@ -58,6 +60,10 @@ class EncoderOptions(Options):
     """Largest random shift of the augmentation, in pixels."""
     crop: NonNegative = 0
     """Height and width of the centre that the encoder sees, after the shift; 0: the whole frame."""
+    proprio_noise: NonNegativeFloat = 0.02
+    """Deviation of the augmentation's noise on state observations (on the symlog axis)."""
+    proprio_dropout: Share = 0.0
+    """Share of the entries of state observations that the augmentation sets to zero."""
 
 
 class WorldModelOptions(Options):
@@ -66,7 +72,7 @@ class WorldModelOptions(Options):
     objective: ObjectiveName = "contrastive"
     """How the representation is learnt."""
     encoder: EncoderOptions = EncoderOptions()
-    """Convolutional pixel encoder."""
+    """Encoder of pixels and of state observations."""
     latent_dim: Positive = 256
     """Size Z of the latent."""
     simnorm_group: Positive = 8
@@ -103,6 +109,8 @@ class WorldModelOptions(Options):
     """Weight of the consistency term."""
     reconstruction_weight: NonNegativeFloat = 100.0
     """Weight of the mean squared error of drawn pixels in [0, 1]."""
+    label_weight: NonNegativeFloat = 1.0
+    """Weight of the supervised objective's mean squared error of labels on the symlog axis."""
     reward_weight: NonNegativeFloat = 0.5
     """Weight of the reward cross-entropy."""
     continuation_weight: NonNegativeFloat = 0.5
@@ -376,6 +384,8 @@ class Config(Options):
     """Height and width of the frames in pixels."""
     stack: Annotated[int, Field(ge=1, le=16)] = 3
     """Frames in an observation."""
+    obs: ObsName = "pixels"
+    """What the agent sees: frames, the task's own observation vector (proprioception), or both."""
     action_repeat: Positive | None = None
     """Frames each action is held for; unset: the task's customary value."""
     envs: Positive = 1
@@ -394,6 +404,16 @@ class Config(Options):
     """Evaluation during training."""
     logging: LoggingOptions = LoggingOptions()
     """What a run writes and how often."""
+
+    @property
+    def sees_pixels(self) -> bool:
+        """Whether the agent looks at frames."""
+        return "pixels" in self.obs
+
+    @property
+    def sees_proprio(self) -> bool:
+        """Whether the agent looks at the task's own vector."""
+        return "state" in self.obs
 
     @field_validator("imports")
     @classmethod
@@ -421,5 +441,19 @@ class Config(Options):
         if crop and not SMALLEST_FRAME <= crop <= self.size:
             raise ValueError(
                 f"world_model.encoder.crop {crop} lies outside of {SMALLEST_FRAME} to size {self.size}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pixels_are_seen_where_they_matter(self) -> Config:
+        needing = {
+            "world_model.objective reconstruction": self.world_model.objective == "reconstruction",
+            f"distract {self.distract}": self.distract != NO_DISTRACTORS,
+        }
+        chosen = [option for option, is_chosen in needing.items() if is_chosen]
+        if chosen and not self.sees_pixels:
+            raise ValueError(
+                f"{' and '.join(chosen)} is about pixels, which nobody sees with obs {self.obs}: "
+                "leave it out, or use obs pixels+state"
             )
         return self

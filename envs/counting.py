@@ -13,8 +13,8 @@ from envs.spec import EnvSpec
 class CountingEnv(gym.Env):
     """Every frame is one colour: red, green: decisions since reset (low, high byte); blue: the episode.
 
-    The reward of a decision is the number of decisions before it; physics is (decision, episode). The
-    episode is the seed modulo 256 of a seeded reset, and otherwise one more than the last.
+    The reward of a decision is the number of decisions before it; physics and the vector are (decision,
+    episode). The episode is the seed modulo 256 of a seeded reset, and otherwise one more than the last.
 
     Attributes:
         env_spec: facts about the task.
@@ -39,7 +39,7 @@ class CountingEnv(gym.Env):
             terminate: episodes end by termination, instead of truncation.
             action_dim: A.
             seed: determines samples of the action space.
-            size: height and width of the frames in pixels.
+            size: height and width of the frames in pixels; 0: there are none.
             look: recorded in `env_spec` only.
             action_repeat: frames each decision lasts.
             stack: frames in an observation.
@@ -54,6 +54,7 @@ class CountingEnv(gym.Env):
             can_terminate=terminate,
             physics_dim=2,
             look=look,
+            proprio_dim=2,
         )
         self.observation_space = gym.spaces.Box(0, 255, self.env_spec.obs_shape, np.uint8)
         self.action_space = gym.spaces.Box(-1.0, 1.0, (action_dim,), np.float32, seed=seed)
@@ -93,7 +94,8 @@ class CountingEnv(gym.Env):
         return np.broadcast_to(flat, spec.obs_shape).copy()
 
     def _info(self, frames: int) -> dict[str, Any]:
-        return {"physics": np.array([self._step, self._episode], np.float64), "frames": frames}
+        physics = np.array([self._step, self._episode], np.float64)
+        return {"physics": physics, "proprio": physics.astype(np.float32), "frames": frames}
 
 
 def decode_step(frames: np.ndarray) -> np.ndarray:

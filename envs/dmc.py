@@ -1,10 +1,12 @@
-"""Tasks of the dm_control suite, seen through pixels.
+"""Tasks of the dm_control suite, seen through pixels and as the suite's own observations.
 
 Importing this module imports MuJoCo; `envs.registry.make_env` does so once a rendering backend is chosen.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -68,6 +70,7 @@ class DmcEnv(gym.Env):
             physics_dim=self._physics.get_state().size,
             look=look,
             distract=distract,
+            proprio_dim=sum(math.prod(entry.shape) for entry in self._env.observation_spec().values()),
         )
         self.observation_space = gym.spaces.Box(0, 255, self.env_spec.obs_shape, np.uint8)
         self.action_space = gym.spaces.Box(-1.0, 1.0, self._center.shape, np.float32, seed=seed)
@@ -79,11 +82,11 @@ class DmcEnv(gym.Env):
         super().reset(seed=seed)
         if seed is not None:
             self._env.task.random.seed(seed)
-        self._env.reset()
+        time_step = self._env.reset()
         self._episode_frame = 0
         self._camera.start(seed)
         self._stacked = np.tile(self._camera.frame(), (self.env_spec.stack, 1, 1))
-        return self._stacked.copy(), self._info(0)
+        return self._stacked.copy(), self._info(time_step.observation, 0)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Hold an action for up to `action_repeat` frames, until the episode ends.
@@ -108,14 +111,17 @@ class DmcEnv(gym.Env):
             truncated = not terminated and self._episode_frame == EPISODE_FRAMES
         obs = np.concatenate([self._stacked[3:], self._camera.frame()])
         self._stacked = None if terminated or truncated else obs
-        return obs.copy(), reward, terminated, truncated, self._info(frames)
+        info = self._info(time_step.observation, frames)
+        return obs.copy(), reward, terminated, truncated, info
 
     def close(self) -> None:
         """Free the simulation and its OpenGL context."""
         self._physics.free()
 
-    def _info(self, frames: int) -> dict[str, Any]:
-        return {"physics": self._physics.get_state(), "frames": frames}
+    def _info(self, observation: Mapping[str, Any], frames: int) -> dict[str, Any]:
+        entries = [np.ravel(entry) for entry in observation.values()]
+        proprio = np.concatenate(entries).astype(np.float32)
+        return {"physics": self._physics.get_state(), "proprio": proprio, "frames": frames}
 
 
 def _action_scale(spec: Any) -> tuple[np.ndarray, np.ndarray]:

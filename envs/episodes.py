@@ -22,9 +22,9 @@ import safetensors.numpy
 
 from agent.checkpoint import write_atomically
 from configs.schema import NO_DISTRACTORS
-from envs.spec import EnvSpec, Transition
+from envs.spec import EnvSpec, Observation, Transition
 
-FORMAT = 1
+FORMAT = 2
 _DTYPES: dict[str, np.dtype[Any]] = {
     "frame": np.dtype(np.uint8),
     "action": np.dtype(np.float32),
@@ -32,6 +32,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "terminated": np.dtype(np.bool_),
     "truncated": np.dtype(np.bool_),
     "physics": np.dtype(np.float64),
+    "proprio": np.dtype(np.float32),
 }
 _CODES = {"U8": np.uint8, "F32": np.float32, "F64": np.float64, "BOOL": np.bool_}
 # What parsing a damaged or hostile file may raise.
@@ -80,7 +81,8 @@ class Episode:
         reward: float32 (T,).
         terminated: bool (T,), only the last may be True.
         truncated: bool (T,), only the last may be True.
-        physics: physics states, float64 (T + 1, D).
+        physics: physics states, float64 (T + 1, entries).
+        proprio: the task's own observation vectors, float32 (T + 1, D).
         info: where it comes from.
     """
 
@@ -90,6 +92,7 @@ class Episode:
     terminated: np.ndarray
     truncated: np.ndarray
     physics: np.ndarray
+    proprio: np.ndarray
     info: EpisodeInfo
 
     def __post_init__(self) -> None:
@@ -99,7 +102,8 @@ class Episode:
             ValueError: they do not; the message names the array.
         """
         steps = len(self.action)
-        expected = {"frame": (steps + 1, 4), "action": (steps, 2), "physics": (steps + 1, 2)}
+        expected = {"frame": (steps + 1, 4), "action": (steps, 2)}
+        expected |= dict.fromkeys(("physics", "proprio"), (steps + 1, 2))
         for name, dtype in _DTYPES.items():
             array, (length, ndim) = getattr(self, name), expected.get(name, (steps, 1))
             if array.dtype != dtype or array.ndim != ndim or len(array) != length:
@@ -135,20 +139,20 @@ class EpisodeBuilder:
             versions: of the software that matters for pixels and physics, by name.
         """
         self._env_spec, self._lane, self._versions = env_spec, lane, dict(versions)
-        self._first: tuple[np.ndarray, np.ndarray] | None = None  # frame and physics at t = 0
+        self._first: tuple[Observation, np.ndarray] | None = None  # with physics, at t = 0
         self._episode, self._seed = 0, 0
         self._transitions: list[Transition] = []
 
-    def start(self, frame: np.ndarray, physics: np.ndarray, *, episode: int, seed: int) -> None:
+    def start(self, obs: Observation, physics: np.ndarray, *, episode: int, seed: int) -> None:
         """Begin an episode; one that has not ended is forgotten.
 
         Args:
-            frame: frame[0], uint8 (3, H, W); kept, so it must not be changed afterwards.
-            physics: physics[0], float64 (D,); kept likewise.
+            obs: obs[0]; kept, so it must not be changed afterwards.
+            physics: physics[0], float64; kept likewise.
             episode: its number, as `Replay.start` returned it.
             seed: what the environment was reset with.
         """
-        self._first = frame, physics
+        self._first = obs, physics
         self._episode, self._seed = episode, seed
         self._transitions = []
 
@@ -173,7 +177,7 @@ class EpisodeBuilder:
         self._first, self._transitions = None, []
         return lost
 
-    def _finish(self, frame: np.ndarray, physics: np.ndarray) -> Episode:
+    def _finish(self, obs: Observation, physics: np.ndarray) -> Episode:
         transitions, env_spec = self._transitions, self._env_spec
         info = EpisodeInfo(
             task=env_spec.task,
@@ -187,8 +191,8 @@ class EpisodeBuilder:
             distract=env_spec.distract,
         )
         rows = {name: [getattr(transition, name) for transition in transitions] for name in _DTYPES}
-        rows["frame"].insert(0, frame)
-        rows["physics"].insert(0, physics)
+        for name, first in (("frame", obs.frame), ("physics", physics), ("proprio", obs.proprio)):
+            rows[name].insert(0, first)
         arrays = {name: np.array(rows[name], dtype) for name, dtype in _DTYPES.items()}
         return Episode(**arrays, info=info)
 
@@ -241,6 +245,8 @@ class EpisodeStore:
             raise ValueError(f"{self.path} holds episodes of {self._shared}, this one is of {shared}")
         identifier = self._ids[-1] + 1 if self._ids else 0
         arrays = {name: np.ascontiguousarray(getattr(episode, name)) for name in _DTYPES}
+        if not arrays["proprio"].size:
+            del arrays["proprio"]
         data = safetensors.numpy.save(arrays, metadata=_metadata(episode))
         if self._shared is None:
             write_atomically(self.path / "store.json", json.dumps(shared, indent=2).encode())
@@ -262,6 +268,7 @@ class EpisodeStore:
             metadata, arrays = _map(path)
             if int(metadata["format"]) > FORMAT:
                 raise ValueError(f"its format {metadata['format']} is newer than {FORMAT}: update nearfar")
+            arrays.setdefault("proprio", np.zeros((len(arrays["frame"]), 0), np.float32))
             episode = Episode(**arrays, info=_info(metadata))
             if (found := _shared_facts(episode)) != self._shared:
                 raise ValueError(f"it is of {found}, store.json of {self._shared}")
@@ -276,6 +283,8 @@ class EpisodeStore:
         while self._ids and self._ids[-1] >= count:
             self._file(self._ids[-1]).unlink()
             self._ids.pop()
+        if not self._ids:
+            self._shared = None  # what is committed next decides, and `store.json` is written anew
 
     def set_aside(self) -> Path:
         """Move the folder out of the way, to the first free name beside it, and go on with an empty one.
@@ -299,7 +308,7 @@ class EpisodeStore:
                 episode = self.read(identifier)
                 if _map(path)[0] != _metadata(episode):
                     problems.append(EpisodeError(f"{path} is damaged: its checksum differs"))
-                floats = (episode.action, episode.reward, episode.physics)
+                floats = (episode.action, episode.reward, episode.physics, episode.proprio)
                 if not all(np.isfinite(array).all() for array in floats):
                     problems.append(EpisodeError(f"{path} has numbers that are not finite"))
             except EpisodeError as error:
@@ -323,15 +332,30 @@ class EpisodeStore:
 
 
 def _shared_facts(episode: Episode) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "task": episode.info.task,
-        "look": episode.info.look,
-        "action_repeat": episode.info.action_repeat,
-        "frame_shape": list(episode.frame.shape[1:]),
-        "action_dim": episode.action.shape[1],
-        "physics_dim": episode.physics.shape[1],
-    } | _distractors_of(episode)
+    return (
+        {
+            "format": _format(episode),
+            "task": episode.info.task,
+            "look": episode.info.look,
+            "action_repeat": episode.info.action_repeat,
+            "frame_shape": list(episode.frame.shape[1:]),
+            "action_dim": episode.action.shape[1],
+            "physics_dim": episode.physics.shape[1],
+        }
+        | _vector_of(episode)
+        | _distractors_of(episode)
+    )
+
+
+def _format(episode: Episode) -> int:
+    """Format 1 has no observation vectors; it goes on for tasks without any."""
+    return FORMAT if episode.proprio.shape[1] else 1
+
+
+def _vector_of(episode: Episode) -> dict[str, int]:
+    """Nothing where there is none, likewise."""
+    size = episode.proprio.shape[1]
+    return {"proprio_dim": size} if size else {}
 
 
 def _distractors_of(episode: Episode) -> dict[str, str]:
@@ -346,7 +370,7 @@ def _metadata(episode: Episode) -> dict[str, str]:
     versions = facts.pop("versions")
     del facts["distract"]
     facts |= {f"version.{name}": version for name, version in versions.items()}
-    facts |= {"format": FORMAT, "return": episode.episode_return} | _distractors_of(episode)
+    facts |= {"format": _format(episode), "return": episode.episode_return} | _distractors_of(episode)
     metadata = {name: str(value) for name, value in facts.items()}
     crc = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
     for name in _DTYPES:

@@ -1,4 +1,4 @@
-"""Gymnasium environments, seen through pixels: its MuJoCo tasks, and any other that can draw itself.
+"""Gymnasium environments, seen through pixels and as their own vectors: its MuJoCo tasks, and any other.
 
 Importing this module imports MuJoCo; `envs.registry.make_env` does so once a rendering backend is chosen.
 """
@@ -17,7 +17,7 @@ from PIL import Image
 
 from configs.schema import NO_DISTRACTORS
 from envs.registry import TaskError
-from envs.rendering import FrameCamera, make_camera
+from envs.rendering import FrameCamera, NoCamera, make_camera
 from envs.spec import EnvSpec
 
 EPISODE_FRAMES = 1000
@@ -33,8 +33,9 @@ _POSES = {"InvertedDoublePendulum-v5": {"distance": 4.1225, "lookat": (0.0, 0.0,
 class GymEnv(gym.Env):
     """One Gymnasium environment with stacked frames, action repeat and actions in [-1, 1].
 
-    Its own observations are left aside. MuJoCo tasks are drawn by this project's camera, at the size of the
-    frames: several of Gymnasium's renderers in one process draw into each other's context.
+    Its own observations are handed on where they are vectors. MuJoCo tasks are drawn by this project's
+    camera, at the size of the frames: several of Gymnasium's renderers in one process draw into each other's
+    context.
 
     Attributes:
         env_spec: facts about the task.
@@ -56,7 +57,9 @@ class GymEnv(gym.Env):
         Raises:
             TaskError: it cannot be built or seen, or its actions are not continuous and bounded.
         """
-        self._env = _make(identifier)
+        self._env = _make(identifier, "rgb_array" if size else None)
+        space = self._env.observation_space
+        self._is_vector = isinstance(space, gym.spaces.Box) and len(space.shape) == 1
         self._center, self._half_range = _action_scale(identifier, self._env.action_space)
         simulation = self._env.unwrapped
         # no copy: it shows what the task simulates
@@ -64,7 +67,8 @@ class GymEnv(gym.Env):
         self._camera = _make_camera(
             identifier, self._env, self._physics, size=size, look=look, distract=distract, seed=seed
         )
-        self._env.reset(seed=seed)  # resets without a seed go on from what this leaves
+        observation, _ = self._env.reset(seed=seed)  # resets without a seed go on from what this leaves
+        info = self._info(observation, 0)
         self._camera.start(seed)
         self._camera.frame()  # what cannot be seen is refused now
         self._stacked: np.ndarray | None = None  # None: the episode has ended or not begun
@@ -77,8 +81,9 @@ class GymEnv(gym.Env):
             action_repeat=action_repeat,
             episode_frames=gym.spec(identifier).max_episode_steps or EPISODE_FRAMES,
             can_terminate=identifier not in _ENDLESS,
-            physics_dim=self._info(0)["physics"].size,
+            physics_dim=info["physics"].size,
             look=look,
+            proprio_dim=info["proprio"].size,
         )
         self.observation_space = gym.spaces.Box(0, 255, self.env_spec.obs_shape, np.uint8)
         self.action_space = gym.spaces.Box(-1.0, 1.0, self._center.shape, np.float32, seed=seed)
@@ -88,11 +93,11 @@ class GymEnv(gym.Env):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start an episode; with a seed, it depends on nothing else. Options go to the environment."""
         super().reset(seed=seed)
-        self._env.reset(seed=seed, options=options)
+        observation, _ = self._env.reset(seed=seed, options=options)
         self._episode_frame = 0
         self._camera.start(seed)
         self._stacked = np.tile(self._camera.frame(), (self.env_spec.stack, 1, 1))
-        return self._stacked.copy(), self._info(0)
+        return self._stacked.copy(), self._info(observation, 0)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Hold an action for up to `action_repeat` frames, until the episode ends.
@@ -109,7 +114,7 @@ class GymEnv(gym.Env):
         reward, frames = 0.0, 0
         terminated = truncated = False
         while frames < self.env_spec.action_repeat and not (terminated or truncated):
-            _, earned, ended, cut, _ = self._env.step(control)
+            observation, earned, ended, cut, _ = self._env.step(control)
             reward += float(earned)
             frames += 1
             self._episode_frame += 1
@@ -118,7 +123,7 @@ class GymEnv(gym.Env):
             truncated = not terminated and (bool(cut) or at_limit)
         obs = np.concatenate([self._stacked[3:], self._camera.frame()])
         self._stacked = None if terminated or truncated else obs
-        return obs.copy(), reward, terminated, truncated, self._info(frames)
+        return obs.copy(), reward, terminated, truncated, self._info(observation, frames)
 
     def close(self) -> None:
         """Free the simulation and its OpenGL context."""
@@ -132,9 +137,10 @@ class GymEnv(gym.Env):
         control = self._center + self._half_range * np.clip(action, -1.0, 1.0)
         return control.reshape(space.shape).astype(space.dtype)
 
-    def _info(self, frames: int) -> dict[str, Any]:
+    def _info(self, observation: Any, frames: int) -> dict[str, Any]:
         physics = np.empty(0) if self._physics is None else self._physics.get_state()
-        return {"physics": physics, "frames": frames}
+        proprio = np.array(observation if self._is_vector else (), np.float32)
+        return {"physics": physics, "proprio": proprio, "frames": frames}
 
 
 class RenderCamera:
@@ -174,10 +180,10 @@ class RenderCamera:
         return image
 
 
-def _make(identifier: str) -> gym.Env:
+def _make(identifier: str, render_mode: str | None) -> gym.Env:
     """The environment with its own time limit, never vectorised, so that nothing resets it but this class."""
     try:
-        return gym.make(identifier, render_mode="rgb_array", disable_env_checker=True)
+        return gym.make(identifier, render_mode=render_mode, disable_env_checker=True)
     except (gym.error.Error, ImportError, TypeError) as error:
         raise TaskError(f"gym/{identifier} cannot be built: {error}") from error
 
@@ -214,7 +220,7 @@ def _make_camera(
             raise TaskError(
                 f"gym/{identifier} draws itself, nothing can be put into its pictures: leave --distract out"
             )
-        return RenderCamera(identifier, env, size)
+        return RenderCamera(identifier, env, size) if size else NoCamera()
     simulation: Any = env.unwrapped
     camera_id = simulation.mujoco_renderer.camera_id
     if camera_id == -1:  # `track` follows the body, which otherwise leaves the picture

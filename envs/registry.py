@@ -103,12 +103,11 @@ def import_modules(names: Iterable[str]) -> None:
 
     Raises:
         TaskError: one cannot be imported.
-        RenderingUnavailableError: frames cannot be drawn on this machine.
     """
     for name in names:
         from envs.rendering import ensure_backend
 
-        ensure_backend()  # they may import MuJoCo, which reads the choice then
+        ensure_backend(needed=False)  # they may import MuJoCo, which reads the choice then
         try:
             importlib.import_module(name)
         except Exception as error:
@@ -141,7 +140,7 @@ def make_env(
         task: canonical name or alias.
         seed: determines resets without a seed of their own, and samples of the action space. What a task
             draws when it is loaded (lqr: its springs) is the same for every seed: one name, one task.
-        size: height and width of the frames in pixels.
+        size: height and width of the frames in pixels; 0: nothing is drawn, and frames are of that size.
         look: `fast` or `original` rendering; environments that draw themselves have only one.
         distract: distractors, for instance `background=medium,camera=easy`; see `envs.distractors`.
         action_repeat: frames each decision is held for; `None` is the task's customary value.
@@ -150,8 +149,9 @@ def make_env(
 
     Returns:
         Environment with observations uint8 (3 * stack, size, size), oldest frame first; actions float32
-        (A,) in [-1, 1]; an attribute `env_spec`; and `info` with `physics` (float64 vector) and
-        `frames` (task steps that the decision took, 0 at reset).
+        (A,) in [-1, 1]; an attribute `env_spec`; and `info` with `physics` (float64 vector), `proprio` (the
+        task's own observation vector, float32; empty where it has none) and `frames` (task steps that the
+        decision took, 0 at reset).
 
     Raises:
         UnknownTaskError: no such task.
@@ -170,7 +170,7 @@ def make_env(
 
     from envs.rendering import ensure_backend
 
-    ensure_backend()
+    ensure_backend(needed=needs_backend(task, size))
     suite, _, name = task.partition("/")
     # MuJoCo reads the choice of backend when it is imported, so these imports come after it.
     if suite == "gym":
@@ -199,6 +199,12 @@ def make_env(
         action_repeat=repeat,
         stack=stack,
     )
+
+
+def needs_backend(task: str, size: int) -> bool:
+    """Whether OpenGL is needed for a task (canonical name) with frames of this size."""
+    # At every reset, this one hands its terrain to OpenGL, whether or not it is drawn.
+    return (size > 0 and task != COUNTING) or task == "dmc/quadruped-escape"
 
 
 def check_distractors(task: str, text: str) -> str:

@@ -35,6 +35,7 @@ PACKAGES = {
 """Command that brings a backend to Debian and Ubuntu."""
 
 _HEADLESS_BACKENDS = ("egl", "osmesa")
+_NO_BACKEND = "off"  # a value of MUJOCO_GL with which MuJoCo is imported without any; it counts as no choice
 _SOFTWARE = ("llvmpipe", "softpipe", "swrast", "swiftshader", "software rasterizer")
 
 _PROBE = """
@@ -103,9 +104,19 @@ def select_backend(timeout_s: float = 60.0) -> Backend:
     raise RenderingUnavailableError(_how_to_fix(chosen, failures))
 
 
+def try_backend() -> Backend | None:
+    """As `select_backend`, for what can do without frames: returns None where no backend works."""
+    try:
+        return select_backend()
+    except RenderingUnavailableError:
+        os.environ["MUJOCO_GL"] = _NO_BACKEND  # otherwise MuJoCo may fail to import
+        return None
+
+
 def chosen_backend() -> str:
     """The user's choice, `MUJOCO_GL`, in lower case as dm_control wants it; empty where there is none."""
-    return os.environ.get("MUJOCO_GL", "").strip().lower()
+    value = os.environ.get("MUJOCO_GL", "").strip().lower()
+    return "" if value == _NO_BACKEND else value
 
 
 def usual_backends() -> tuple[str, ...]:
@@ -113,10 +124,17 @@ def usual_backends() -> tuple[str, ...]:
     return BACKENDS if os.environ.get("DISPLAY") else _HEADLESS_BACKENDS
 
 
-def ensure_backend() -> None:
-    """Choose a backend, unless a parent process has: workers inherit its choice."""
+def ensure_backend(*, needed: bool = True) -> None:
+    """Choose a backend, unless a parent process has: workers inherit its choice.
+
+    Args:
+        needed: whether frames are going to be drawn; otherwise it is no fault that none works.
+
+    Raises:
+        RenderingUnavailableError: none works, and one is needed.
+    """
     if multiprocessing.parent_process() is None or not os.environ.get("MUJOCO_GL"):
-        select_backend()
+        (select_backend if needed else try_backend)()
 
 
 @functools.cache
@@ -213,7 +231,7 @@ def make_camera(
 
     Args:
         physics: what is drawn; its visual settings are changed by the fast look.
-        size: height and width in pixels.
+        size: height and width in pixels; 0: nothing is drawn.
         camera_id: camera of the model, or -1 for a free one.
         look: `fast` or `original`.
         distract: distractors, in the text form of `configs.schema.DistractorOptions`.
@@ -226,12 +244,25 @@ def make_camera(
     """
     if look not in LOOKS:
         raise ValueError(f"look must be one of {', '.join(LOOKS)}; got {look!r}")
+    if not size:
+        return NoCamera()
     if distract != NO_DISTRACTORS:
         from envs.distractors import DistractedCamera
 
         view = SuiteView(physics, size, camera_id, look, pose)
         return DistractedCamera(view, DistractorOptions.parse(distract), size=size, seed=seed)
     return (FastCamera if look == "fast" else OriginalCamera)(physics, size, camera_id, pose)
+
+
+class NoCamera:
+    """Draws nothing, and needs no backend for it."""
+
+    def start(self, seed: int | None) -> None:
+        """See `FrameCamera.start`: there is nothing to begin."""
+
+    def frame(self) -> np.ndarray:
+        """See `FrameCamera.frame`: of size 0."""
+        return np.empty((3, 0, 0), np.uint8)
 
 
 class FastCamera:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import TracebackType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,7 +23,7 @@ class EnvSpec:
 
     Attributes:
         task: canonical name, for instance `dmc/cartpole-swingup`.
-        frame_shape: one RGB frame, (3, size, size), uint8.
+        frame_shape: one RGB frame, (3, size, size), uint8; (3, 0, 0) where nothing is drawn.
         stack: frames in an observation; an observation is (3 * stack, size, size), oldest first.
         action_dim: A; actions are float32 in [-1, 1].
         action_repeat: frames each decision lasts.
@@ -31,6 +32,8 @@ class EnvSpec:
         physics_dim: entries of the physics state vector, float64.
         look: `fast` or `original` rendering.
         distract: distractors of the pixels, in the text form of `configs.schema.DistractorOptions`.
+        proprio_dim: D, entries of the task's own observation vector (proprioception), float32; 0 where it
+            has none.
     """
 
     task: str
@@ -42,7 +45,8 @@ class EnvSpec:
     can_terminate: bool
     physics_dim: int
     look: str
-    distract: str = NO_DISTRACTORS  # as in checkpoints from before there were any
+    distract: str = NO_DISTRACTORS
+    proprio_dim: int = 0
 
     @property
     def obs_shape(self) -> tuple[int, int, int]:
@@ -51,9 +55,31 @@ class EnvSpec:
         return channels * self.stack, height, width
 
     @property
+    def is_drawn(self) -> bool:
+        """Whether frames show anything."""
+        return self.frame_shape[-1] > 0
+
+    @property
     def episode_steps(self) -> int:
         """Time limit in decisions."""
         return -(-self.episode_frames // self.action_repeat)
+
+
+class Observation(NamedTuple):
+    """What there is to see at one time, whether or not the agent looks at it.
+
+    Attributes:
+        pixels: stacked frames, uint8 (3 * stack, size, size), memory of its own.
+        proprio: the task's own observation vector, float32 (D,), memory of its own.
+    """
+
+    pixels: np.ndarray
+    proprio: np.ndarray
+
+    @property
+    def frame(self) -> np.ndarray:
+        """The newest frame, uint8 (3, size, size)."""
+        return self.pixels[-3:]
 
 
 @dataclass(frozen=True)
@@ -62,6 +88,7 @@ class Transition:
 
     Attributes:
         frame: the newest RGB frame, uint8 (3, H, W): `obs[t+1]` without its stack.
+        proprio: the task's own observation vector at t+1, float32 (D,).
         action: action[t], float32 (A,).
         reward: sum of the frames' rewards.
         terminated: the task ended; the value of the successor is zero.
@@ -71,6 +98,7 @@ class Transition:
     """
 
     frame: np.ndarray
+    proprio: np.ndarray
     action: np.ndarray
     reward: float
     terminated: bool
@@ -84,7 +112,7 @@ class StepResult:
     """What one environment returned for one decision; fields as in `Transition`.
 
     Attributes:
-        obs: uint8 (3 * stack, size, size), memory of its own.
+        obs: what there is to see afterwards.
         reward: sum over the decision's frames.
         terminated: the task ended.
         truncated: the time limit was reached.
@@ -92,7 +120,7 @@ class StepResult:
         frames: frames that the decision lasted.
     """
 
-    obs: np.ndarray
+    obs: Observation
     reward: float
     terminated: bool
     truncated: bool
@@ -107,8 +135,9 @@ class WorkerError(RuntimeError):
 class Pool(ABC):
     """Environments 0 .. count - 1 of one task, each built again when it fails.
 
-    An environment fails when it raises, dies, hangs, or returns a reward that is no number. It is then
-    missing from the results, its episode is lost, and it takes part again from its next reset on.
+    An environment fails when it raises, dies, hangs, or returns a reward that is no number or a vector that
+    holds other things. It is then missing from the results, its episode is lost, and it takes part again from
+    its next reset on.
 
     Attributes:
         env_spec: facts about the task, the same for all.
@@ -121,7 +150,7 @@ class Pool(ABC):
     restarts: int
 
     @abstractmethod
-    def reset(self, seeds: dict[int, int]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    def reset(self, seeds: dict[int, int]) -> dict[int, tuple[Observation, np.ndarray]]:
         """Start episodes in some environments.
 
         Args:

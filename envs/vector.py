@@ -18,9 +18,9 @@ import gymnasium as gym
 import numpy as np
 
 from configs.schema import NO_DISTRACTORS
-from envs.registry import COUNTING, TaskError, canonical_task, check_distractors, make_env
+from envs.registry import COUNTING, TaskError, canonical_task, check_distractors, make_env, needs_backend
 from envs.rendering import ensure_backend
-from envs.spec import Pool, StepResult, WorkerError
+from envs.spec import Observation, Pool, StepResult, WorkerError
 from envs.supervision import Failure, SupervisedPool
 from envs.worker import EnvFunction, MakeEnv, Worker, env_spec_of
 
@@ -69,7 +69,7 @@ def make_pool(
         task: name or alias.
         count: number of environments.
         seed: of the first; each has one of its own.
-        size: height and width in pixels.
+        size: height and width in pixels; 0: nothing is drawn.
         look: `fast` or `original`.
         distract: distractors, as for `make_env`.
         action_repeat: unset: the task's customary value.
@@ -90,7 +90,7 @@ def make_pool(
     if count == 1 if in_process is None else in_process:
         return SerialPool(make, count)
     if task != COUNTING:
-        ensure_backend()  # once, here: workers inherit the choice
+        ensure_backend(needed=needs_backend(task, size))  # once, here: workers inherit the choice
     return ProcessPool(make, count)
 
 
@@ -108,7 +108,7 @@ class SerialPool(SupervisedPool):
         self._envs = {index: make(index) for index in range(count)}
         self.env_spec = env_spec_of(self._envs[0])
 
-    def reset(self, seeds: dict[int, int]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    def reset(self, seeds: dict[int, int]) -> dict[int, tuple[Observation, np.ndarray]]:
         """See `Pool.reset`."""
         return self._ask(_reset, seeds)
 
@@ -182,7 +182,7 @@ class ProcessPool(SupervisedPool):
             self.close()
             raise
 
-    def reset(self, seeds: dict[int, int]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    def reset(self, seeds: dict[int, int]) -> dict[int, tuple[Observation, np.ndarray]]:
         """See `Pool.reset`."""
         return self._ask(_reset, seeds)
 
@@ -243,13 +243,21 @@ def _check_open(members: object) -> None:
         raise RuntimeError("this pool is closed: build another one")
 
 
-def _reset(env: gym.Env, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    obs, info = env.reset(seed=seed)
-    return obs, info["physics"]
+def _reset(env: gym.Env, seed: int) -> tuple[Observation, np.ndarray]:
+    pixels, info = env.reset(seed=seed)
+    return _observation(pixels, info), info["physics"]
 
 
 def _step(env: gym.Env, action: np.ndarray) -> StepResult:
-    obs, reward, terminated, truncated, info = env.step(action)
+    pixels, reward, terminated, truncated, info = env.step(action)
     if not math.isfinite(reward):
         raise ValueError(f"the reward is {reward} at physics state {info['physics']}")
+    obs = _observation(pixels, info)
     return StepResult(obs, float(reward), terminated, truncated, info["physics"], info["frames"])
+
+
+def _observation(pixels: np.ndarray, info: dict[str, Any]) -> Observation:
+    proprio = info["proprio"]
+    if not np.isfinite(proprio).all():
+        raise ValueError(f"the observation vector is {proprio} at physics state {info['physics']}")
+    return Observation(pixels, proprio)

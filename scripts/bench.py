@@ -14,13 +14,19 @@ import tyro
 
 from configs.schema import Config, EvaluationOptions, LoggingOptions
 from scripts.options import parse_config
-from scripts.wiring import configure_torch, make_task_pool, resolve_device
+from scripts.wiring import (
+    check_task,
+    choose_backend,
+    configure_torch,
+    make_task_pool,
+    resolve_device,
+)
 
 if TYPE_CHECKING:
     import torch
 
     from agent.replay import Replay
-    from envs.spec import Pool
+    from envs.spec import Observation, Pool
 
 REPEATS = 20
 WARM_UP = 5  # more than a captured update takes to be captured
@@ -48,13 +54,12 @@ def main(arguments: Sequence[str]) -> int:
     device = resolve_device(config.device)
     configure_torch(config.training)
 
-    from envs.rendering import select_backend
-
-    backend = select_backend()
+    backend = choose_backend(needed=config.sees_pixels)
     result: dict[str, Any] = {
         "device": str(device),
         "preset": config.preset,
-        "renderer": backend.renderer,
+        "obs": config.obs,
+        "renderer": backend and backend.renderer,
     }
     result |= measure(config, device)
     if config.pool:
@@ -67,28 +72,28 @@ def measure(config: Config, device: torch.device) -> dict[str, Any]:
     """Fill a small replay with random episodes, then time each part by itself.
 
     Returns:
-        Medians: frames rendered and decisions of the environment a second; milliseconds for sampling,
-        augmenting, an update (without sampling) and acting (one decision of each environment);
-        updates a second with sampling; the shares of a training step; peak memory in MiB.
+        Medians: frames rendered (None where none are) and decisions of the environment a second;
+        milliseconds for sampling, augmenting, an update (without sampling) and acting (one decision of each
+        environment); updates a second with sampling; the shares of a training step; peak memory in MiB.
     """
     import torch
 
     from agent.agent import Agent, Controller
     from agent.graphed import make_update
     from agent.loop import make_replay
-    from world_model.augment import draw_shifts, shift
 
     with make_task_pool(config, config.envs) as pool:
+        check_task(config, pool.env_spec)
         agent = Agent(pool.env_spec, config, device)
         replay = make_replay(config, pool, device)
         step_s, obs = _fill(pool, replay)
     generator = torch.Generator(device).manual_seed(0)
     rng = np.random.default_rng(0)
-    size, padding = config.training.batch_size, config.world_model.encoder.shift_padding
+    size = config.training.batch_size
     batch = replay.sample(size, rng).to(device)
     controller = Controller(agent, config.envs, generator)
     sample_s = _median(lambda: replay.sample(size, rng).to(device), device)
-    augment_s = _median(lambda: shift(batch.frames, draw_shifts(size, padding, generator)), device)
+    augment_s = _median(lambda: agent.model.augment(batch.frames, batch.proprio, generator), device)
     update = make_update(agent, generator)
     update_s = _median(lambda: update(batch), device)
     act_s = _median(lambda: controller.act(obs, config.training.exploration_std), device)
@@ -126,18 +131,18 @@ def measure_pool(config: Config) -> dict[str, float]:
     return rates
 
 
-def _fill(pool: Pool, replay: Replay) -> tuple[float, dict[int, np.ndarray]]:
+def _fill(pool: Pool, replay: Replay) -> tuple[float, dict[int, Observation]]:
     """Record random decisions; returns seconds a decision of all environments, and the last observations."""
     from envs.spec import Transition
 
     rng = np.random.default_rng(0)
-    obs: dict[int, np.ndarray] = {}
+    obs: dict[int, Observation] = {}
     idle = set(range(pool.count))
     times: list[float] = []
     for number in range(FILL_STEPS):
         started = pool.reset({lane: pool.count * number + lane for lane in idle})
         for lane, (obs[lane], _) in started.items():
-            replay.start(lane, obs[lane][-3:])
+            replay.start(lane, obs[lane])
         actions = {lane: rng.uniform(-1, 1, pool.env_spec.action_dim).astype(np.float32) for lane in obs}
         start = time.perf_counter()
         steps = pool.step(actions)
@@ -145,7 +150,8 @@ def _fill(pool: Pool, replay: Replay) -> tuple[float, dict[int, np.ndarray]]:
         for lane, step in steps.items():
             obs[lane] = step.obs
             transition = Transition(
-                step.obs[-3:],
+                step.obs.frame,
+                step.obs.proprio,
                 actions[lane],
                 step.reward,
                 step.terminated,
@@ -158,10 +164,12 @@ def _fill(pool: Pool, replay: Replay) -> tuple[float, dict[int, np.ndarray]]:
     return statistics.median(times), obs
 
 
-def _render_fps(config: Config) -> float:
+def _render_fps(config: Config) -> float | None:
     """Frames drawn a second in one process, each with one step of the physics before it."""
     from envs import make_env
 
+    if not config.sees_pixels:
+        return None
     env = make_env(config.task, size=config.size, look=config.look, distract=config.distract, action_repeat=1)
     env.reset(seed=0)
     action = np.zeros_like(env.action_space.sample())

@@ -14,7 +14,7 @@ import tyro
 from configs.load import ConfigError
 from configs.schema import NO_DISTRACTORS, ControlName, DistractorText, NonNegative, Options, Positive
 from scripts.options import parse_flags
-from scripts.wiring import make_evaluation_pool, resolve_device
+from scripts.wiring import choose_backend, make_evaluation_pool, resolve_device
 
 if TYPE_CHECKING:
     from agent.rollout import EpisodeResult
@@ -48,18 +48,20 @@ def main(arguments: Sequence[str]) -> int:
     from agent import load_agent
     from agent.rollout import evaluate
     from agent.seeding import Streams
-    from envs.rendering import select_backend
 
     loaded = load_agent(options.run, device=str(resolve_device(options.device)))
-    select_backend()  # before MuJoCo is imported, which reads the choice from the environment
     config = loaded.agent.config
     if options.distract is not None:
+        if not config.sees_pixels:
+            raise ConfigError(f"{options.run} sees no pixels (obs {config.obs}): leave --distract out")
         config = config.model_copy(update={"distract": options.distract})
+    with_video = options.video is not None
+    choose_backend(needed=config.sees_pixels or with_video)
     control = options.control or config.planner.control
     streams = Streams(options.seed)
     seeds = [streams.episode_seed("eval", index) for index in range(options.episodes)]
-    with make_evaluation_pool(config, options.episodes) as pool:
-        results = evaluate(loaded.agent, pool, seeds, control=control, images=options.video is not None)
+    with make_evaluation_pool(config, options.episodes, pictures=with_video) as pool:
+        results = evaluate(loaded.agent, pool, seeds, control=control, images=with_video)
     summary = _summary(results, loaded.frames, control, config.distract)
     print(json.dumps(summary) if options.as_json else _as_text(config.task, summary))
     if options.video:

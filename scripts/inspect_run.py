@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     logs = options.run / "tensorboard"
     _write_embedding(gallery, logs)
     print(f"pictures of episode {gallery[0].episode.info.episode}: {out}")
-    print(f"keys with thumbnails: `tensorboard --logdir {logs}`, tab Projector")
+    print(f"keys, point by point: `tensorboard --logdir {logs}`, tab Projector")
     return 0
 
 
@@ -102,7 +102,7 @@ def _draw(agent: Agent, gallery: list[Seen], horizon: int, out: Path) -> None:
 
 
 def _write_embedding(gallery: list[Seen], logs: Path) -> None:
-    """Keys of observations spread over the gallery, with thumbnails, for TensorBoard's projector."""
+    """Keys of observations spread over the gallery, with thumbnails if any, for TensorBoard's projector."""
     import numpy as np
     import torch
     from torch.utils.tensorboard import SummaryWriter
@@ -120,6 +120,6 @@ def _write_embedding(gallery: list[Seen], logs: Path) -> None:
             torch.stack([seen.key[t] for seen, t in places]).cpu(),
             metadata=facts,
             metadata_header=["episode", "decision", "reward", "value"],
-            label_img=frames.float() / 255,
+            label_img=frames.float() / 255 if frames.numel() else None,
             tag="keys",
         )

@@ -21,7 +21,7 @@ from scripts.machine import hardware, versions
 
 
 def make_manifest(
-    config: Config, env_spec: EnvSpec, device: torch.device, backend: Backend
+    config: Config, env_spec: EnvSpec, device: torch.device, backend: Backend | None
 ) -> dict[str, Any]:
     """Collect the facts of a run as JSON values.
 
@@ -29,12 +29,13 @@ def make_manifest(
         config: the resolved configuration.
         env_spec: the task as it was made, with the action repeat that was used.
         device: where the networks run.
-        backend: what draws the frames.
+        backend: what draws frames, if anything does.
     """
     return {
         "command": ["nearfar", *sys.argv[1:]],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "task": config.task,
+        "obs": config.obs,
         "look": config.look,
         "distract": config.distract,
         "size": config.size,
@@ -42,7 +43,7 @@ def make_manifest(
         "action_repeat": env_spec.action_repeat,
         "discount": discount_of(config.actor_critic, env_spec),
         "preset": config.preset,
-        "rendering": {"backend": backend.name, "renderer": backend.renderer},
+        "rendering": {"backend": backend and backend.name, "renderer": backend and backend.renderer},
         "python": platform.python_version(),
         "versions": versions(),
         "git": _git_state(Path(__file__).parent),

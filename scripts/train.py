@@ -1,4 +1,4 @@
-"""`nearfar train`: trains an agent from pixels, or lets an interrupted run go on."""
+"""`nearfar train`: trains an agent, or lets an interrupted run go on."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from configs.load import ConfigError
 from configs.schema import Config
 from scripts.options import parse_config
 from scripts.run_directory import held_run_directory
-from scripts.wiring import configure_torch, make_evaluation_pool, make_task_pool, resolve_device
+from scripts.wiring import (
+    check_task,
+    choose_backend,
+    configure_torch,
+    make_evaluation_pool,
+    make_task_pool,
+    resolve_device,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -66,9 +72,9 @@ def main(arguments: Sequence[str]) -> int:
     device = resolve_device(config.device)
     configure_torch(config.training)
 
-    from envs.rendering import select_backend
-
-    backend = select_backend()  # before MuJoCo is imported, which reads the choice from the environment
+    backend = choose_backend(needed=config.sees_pixels)
+    if backend is None and config.evaluation.videos:
+        print("nothing can be drawn here, so there will be no videos: see nearfar doctor", file=sys.stderr)
     run_dir = run_directory(config)
     with held_run_directory(run_dir, config), StopFlag() as stop:
         result = _train(config, run_dir, device, backend, stop)
@@ -85,22 +91,19 @@ def run_directory(config: Config) -> Path:
 
 
 def _train(
-    config: Config, run_dir: Path, device: torch.device, backend: Backend, stop: StopFlag
+    config: Config, run_dir: Path, device: torch.device, backend: Backend | None, stop: StopFlag
 ) -> TrainingResult:
     """Make the environments and hand everything to the loop."""
     from agent.loop import train
     from agent.seeding import Streams
     from scripts.manifest import differences, make_manifest, with_earlier
 
+    pictures = config.evaluation.videos and backend is not None
     with (
         make_task_pool(config, config.envs) as pool,
-        make_evaluation_pool(config, config.evaluation.episodes) as eval_pool,
+        make_evaluation_pool(config, config.evaluation.episodes, pictures=pictures) as eval_pool,
     ):
-        if config.world_model.horizon > pool.env_spec.episode_steps:
-            raise ConfigError(
-                f"world_model.horizon {config.world_model.horizon} is longer than an episode of "
-                f"{config.task}, {pool.env_spec.episode_steps} decisions: lower it, or --action-repeat"
-            )
+        check_task(config, pool.env_spec)
         manifest = make_manifest(config, pool.env_spec, device, backend)
         manifest = with_earlier(manifest, run_dir / "manifest.json")
         if changes := differences(manifest):

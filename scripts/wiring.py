@@ -11,7 +11,8 @@ from configs.schema import Config, TrainingOptions
 if TYPE_CHECKING:
     import torch
 
-    from envs.spec import Pool
+    from envs.rendering import Backend
+    from envs.spec import EnvSpec, Pool
 
 EPISODES_SIDE_BY_SIDE = 10
 
@@ -41,15 +42,37 @@ def configure_torch(options: TrainingOptions) -> None:
         torch.use_deterministic_algorithms(True)
 
 
-def make_evaluation_pool(config: Config, episodes: int) -> Pool:
+def choose_backend(*, needed: bool) -> Backend | None:
+    """The rendering backend of this process; call before MuJoCo is imported, which reads the choice.
+
+    Returns:
+        None where none works.
+
+    Raises:
+        RenderingUnavailableError: likewise, and one is needed.
+    """
+    from envs.rendering import select_backend, try_backend
+
+    return select_backend() if needed else try_backend()
+
+
+def make_evaluation_pool(config: Config, episodes: int, *, pictures: bool = False) -> Pool:
     """Environments for evaluation, in this process, side by side so that their plans are one batch."""
-    return make_task_pool(config, min(episodes, EPISODES_SIDE_BY_SIDE), in_process=True)
+    return make_task_pool(config, min(episodes, EPISODES_SIDE_BY_SIDE), in_process=True, pictures=pictures)
 
 
-def make_task_pool(config: Config, count: int, *, in_process: bool | None = None) -> Pool:
+def make_task_pool(
+    config: Config, count: int, *, in_process: bool | None = None, pictures: bool = False
+) -> Pool:
     """Environments of the configured task; call after the rendering backend is chosen.
 
     Episodes of training and evaluation have seeds of their own (`agent.seeding`).
+
+    Args:
+        config: what the agent sees is drawn, and nothing else.
+        count: how many.
+        in_process: see `envs.vector.make_pool`.
+        pictures: draw frames for people, too, where the agent sees none.
     """
     from envs.vector import make_pool
 
@@ -57,7 +80,7 @@ def make_task_pool(config: Config, count: int, *, in_process: bool | None = None
         config.task,
         count=count,
         seed=config.seed,
-        size=config.size,
+        size=config.size if config.sees_pixels or pictures else 0,
         stack=config.stack,
         look=config.look,
         distract=config.distract,
@@ -65,3 +88,26 @@ def make_task_pool(config: Config, count: int, *, in_process: bool | None = None
         imports=config.imports,
         in_process=in_process,
     )
+
+
+def check_task(config: Config, env_spec: EnvSpec) -> None:
+    """Find what a task lacks that a configuration asks for.
+
+    Raises:
+        ConfigError: it lacks something.
+    """
+    horizon = config.world_model.horizon
+    if horizon > env_spec.episode_steps:
+        raise ConfigError(
+            f"world_model.horizon {horizon} is longer than an episode of "
+            f"{config.task}, {env_spec.episode_steps} decisions: lower it, or --action-repeat"
+        )
+    if env_spec.proprio_dim:
+        return
+    if config.sees_proprio:
+        raise ConfigError(f"{config.task} has no observation vector for obs {config.obs}: use --obs pixels")
+    if config.world_model.objective == "supervised":
+        raise ConfigError(
+            f"{config.task} has no observation vector, the label of the objective supervised: "
+            "choose another --world-model.objective"
+        )

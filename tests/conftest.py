@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def env_spec() -> EnvSpec:
-    """A task that exists on paper only: small frames, two actions, episodes that may terminate."""
+    """A task that exists on paper only: small observations, two actions, episodes that may terminate."""
     return EnvSpec(
         task="paper",
         frame_shape=(3, 32, 32),
@@ -55,6 +55,7 @@ def env_spec() -> EnvSpec:
         can_terminate=True,
         physics_dim=2,
         look="fast",
+        proprio_dim=5,
     )
 
 
@@ -97,6 +98,10 @@ def make_batch() -> Callable[..., Batch]:
         shape = (rows, horizon + env_spec.stack, *env_spec.frame_shape)
         return Batch(
             frames=torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator),
+            # of a generator of its own, so that what follows is the same for vectors of any size
+            proprio=torch.randn(
+                rows, horizon + 1, env_spec.proprio_dim, generator=torch.Generator().manual_seed(seed + 1)
+            ),
             previous_action=2 * torch.rand(rows, env_spec.action_dim, generator=generator) - 1,
             action=2 * torch.rand(rows, horizon, env_spec.action_dim, generator=generator) - 1,
             reward=torch.rand(rows, horizon, generator=generator),

@@ -66,17 +66,19 @@ def test_true_values_go_on_from_any_moment_of_an_episode(scripts: None) -> None:
     from action_values import Moment, go_on
 
     from envs import make_env
+    from envs.spec import Observation
 
     env, other = (make_env("dmc/cartpole-swingup", seed=0) for _ in range(2))
-    obs, info = env.reset(seed=3)
+    pixels, info = env.reset(seed=3)
     other.reset(seed=9)
-    moment = Moment(info["physics"], obs, np.zeros(1, np.float32))
+    moment = Moment(info["physics"], Observation(pixels, info["proprio"]), np.zeros(1, np.float32))
     for value in (1.0, -0.5, 0.2, 1.0):
         action = np.array([value], np.float32)
         go_on(other, moment, -action)
         found, reward = go_on(other, moment, action)
-        obs, expected, *_, info = env.step(action)
+        pixels, expected, *_, info = env.step(action)
         assert reward == pytest.approx(expected, abs=1e-9)
-        np.testing.assert_array_equal(found.obs, obs)
+        np.testing.assert_array_equal(found.obs.pixels, pixels)
+        np.testing.assert_allclose(found.obs.proprio, info["proprio"], atol=1e-6)
         np.testing.assert_allclose(found.physics, info["physics"], atol=1e-12)
         moment = found

@@ -1,4 +1,4 @@
-"""Random shifts of image windows, one draw for all frames of a window."""
+"""Random shifts of image windows, one draw for all frames of a window; noise on vectors."""
 
 from __future__ import annotations
 
@@ -32,6 +32,26 @@ def shift(images: Tensor, shifts: Tensor) -> Tensor:
     if images.device.type == "cpu":
         return _shift_by_copies(images, shifts)
     return _shift_by_gather(images, shifts)
+
+
+def perturb(x: Tensor, noise_std: float, dropout: float, generator: torch.Generator) -> Tensor:
+    """Noise on vectors, and entries set to zero: makes positives of a vector, as shifts do of an image.
+
+    Every entry of every vector has draws of its own. What is left is not scaled up, other than in dropout
+    between layers: an entry keeps its meaning.
+
+    Args:
+        x: (..., D).
+        noise_std: deviation of the Gaussian noise.
+        dropout: probability of each entry to become zero.
+        generator: draws both, on the device of x.
+
+    Returns:
+        A new tensor, (..., D).
+    """
+    noise = torch.randn(x.shape, generator=generator, device=x.device)
+    is_kept = torch.rand(x.shape, generator=generator, device=x.device) >= dropout
+    return (x + noise_std * noise) * is_kept
 
 
 def _shift_by_gather(images: Tensor, shifts: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ class Batch:
         frames: single frames, uint8 (B, H + S, 3, height, width), where S is the stack: the frames of
             obs[t] are `frames[:, :S]`, those of obs[t + k] are `frames[:, k : k + S]`. Before an
             episode's start the first frame is repeated.
+        proprio: float32 (B, H + 1, D), the task's own vectors at obs[t..t+H].
         previous_action: float32 (B, A), led to obs[t]; zeros at an episode's start.
         action: float32 (B, H, A), action[:, k] was taken at obs[t + k].
         reward: float32 (B, H), earned by action[:, k].
@@ -27,6 +28,7 @@ class Batch:
     """
 
     frames: Tensor
+    proprio: Tensor
     previous_action: Tensor
     action: Tensor
     reward: Tensor

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from configs.schema import WorldModelOptions
+from configs.schema import ObsName, WorldModelOptions
 from envs.spec import EnvSpec
-from world_model.augment import draw_shifts, shift
+from world_model.augment import draw_shifts, perturb, shift
 from world_model.batch import Batch, Latents
-from world_model.encoder import PixelEncoder
+from world_model.encoder import Encoder, perceived
 from world_model.heads import Dynamics, TwoHot
 from world_model.layers import mlp
 from world_model.momentum import ema_update
@@ -20,7 +20,7 @@ from world_model.objectives.registry import OBJECTIVES
 
 
 class WorldModel(nn.Module):
-    """Latent model of a task, learnt from windows of pixels, actions and rewards.
+    """Latent model of a task, learnt from windows of observations, actions and rewards.
 
     A *state* is a latent with the action that led to it, (..., Z + A). Frames tell the mean velocity over the
     last decision; what its action did to the velocity at its end is hardly in them. Objectives see latents
@@ -29,12 +29,18 @@ class WorldModel(nn.Module):
 
     step_weights: Tensor
 
-    def __init__(self, env_spec: EnvSpec, options: WorldModelOptions) -> None:
-        """Draw the weights; the key encoder starts as a copy of the encoder."""
+    def __init__(self, env_spec: EnvSpec, options: WorldModelOptions, obs: ObsName) -> None:
+        """Draw the weights; the key encoder starts as a copy of the encoder.
+
+        Args:
+            env_spec: the task.
+            options: of model and objective.
+            obs: what the encoder looks at.
+        """
         super().__init__()
         self.options = options
         state_dim, action_dim = options.latent_dim + env_spec.action_dim, env_spec.action_dim
-        self.encoder = PixelEncoder(env_spec.obs_shape, options)
+        self.encoder = Encoder(env_spec, options, obs)
         self.key_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         self.dynamics = Dynamics(action_dim, options)
         self.reward = mlp(state_dim + action_dim, options.hidden_dim, options.bins, zero_output=True)
@@ -54,21 +60,40 @@ class WorldModel(nn.Module):
 
         Args:
             batch: B windows of H decisions.
-            generator: draws the shifts, on the batch's device.
+            generator: draws the augmentations, on the batch's device.
         """
-        padding, count = self.options.encoder.shift_padding, len(batch.frames)
-        query = shift(batch.frames[:, : batch.stack], draw_shifts(count, padding, generator))
-        keys = shift(batch.frames, draw_shifts(count, padding, generator))
+        query = self.augment(batch.frames[:, : batch.stack], batch.proprio[:, 0], generator)
+        frames, proprio = self.augment(batch.frames, batch.proprio, generator)
         # (B, H + S, 3, h, w) -> (B, H + 1, 3 * S, h, w): stacks are overlapping views of the frames
-        stacks = keys.unfold(1, batch.stack, 1).movedim(-1, 2).flatten(2, 3)
+        stacks = frames.unfold(1, batch.stack, 1).movedim(-1, 2).flatten(2, 3)
         with torch.no_grad():
-            z_key = self.key_encoder(stacks.flatten(0, 1)).unflatten(0, stacks.shape[:2])
+            z_key = self.key_encoder(stacks.flatten(0, 1), proprio.flatten(0, 1))
+        z_key = z_key.unflatten(0, stacks.shape[:2])
         last_action = torch.cat((batch.previous_action[:, None], batch.action), dim=1)
-        z = [self.encoder(query.flatten(1, 2))]
+        z = [self.encoder(query[0].flatten(1, 2), query[1])]
         for k in range(batch.horizon):
             state = torch.cat((z[-1], last_action[:, k]), dim=-1)
             z.append(self.dynamics(state, batch.action[:, k]))
         return Latents(z=torch.stack(z, dim=1), z_key=z_key, last_action=last_action)
+
+    def augment(self, frames: Tensor, proprio: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What the encoder is to look at, under one random draw; the rest stays as it is.
+
+        Args:
+            frames: uint8 (B, ..., 3, h, w); those of a row are shifted alike.
+            proprio: the task's own vectors, float32 (B, ..., D).
+            generator: on their device.
+
+        Returns:
+            Both in their shapes, the vectors as they are perceived.
+        """
+        options = self.options.encoder
+        if self.encoder.pixels is not None:
+            frames = shift(frames, draw_shifts(len(frames), options.shift_padding, generator))
+        if self.encoder.proprio is not None:
+            noise, dropout = options.proprio_noise, options.proprio_dropout
+            proprio = perturb(perceived(proprio), noise, dropout, generator)
+        return frames, proprio
 
     def losses(self, batch: Batch, latents: Latents) -> tuple[dict[str, Tensor], dict[str, float]]:
         """Unreduced losses, (B,) or (B, H), and their weights under the same names."""

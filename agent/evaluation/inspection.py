@@ -44,6 +44,7 @@ def look_at(agent: Agent, episode: Episode) -> Seen:
     rows = [
         agent.encode(
             torch.from_numpy(episode.frame[index[start : start + _ROWS]]).flatten(1, 2).to(agent.device),
+            torch.tensor(episode.proprio[start : start + _ROWS]).to(agent.device),
             torch.from_numpy(last_action[start : start + _ROWS]).to(agent.device),
         )
         for start in range(0, len(index), _ROWS)

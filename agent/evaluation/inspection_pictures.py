@@ -58,8 +58,9 @@ def _verdict(match: Match) -> str:
 
 
 def _image(axes: Axes, frame: np.ndarray, title: str) -> None:
-    """A frame, uint8 (3, H, W), without axes."""
-    axes.imshow(frame.transpose(1, 2, 0))
+    """A frame, uint8 (3, H, W), without axes; blank where an agent that sees no pixels recorded none."""
+    if frame.size:
+        axes.imshow(frame.transpose(1, 2, 0))
     axes.set_title(title, fontsize=7.5, pad=2, color=GREY)
     axes.set_axis_off()
 
@@ -111,11 +112,13 @@ def draw_similarity(seen: Seen, path: Path) -> None:
 
 
 def _film(axes: Axes, seen: Seen, *, horizontal: bool) -> None:
-    """Frames spread over an episode, side by side or from top to bottom."""
+    """Frames spread over an episode, side by side or from top to bottom; nothing where there are none."""
+    axes.set_axis_off()
+    if not seen.episode.frame.size:
+        return
     chosen = np.linspace(0, seen.episode.steps, _THUMBNAILS).round().astype(int)
     frames = [seen.episode.frame[t].transpose(1, 2, 0) for t in chosen]
     axes.imshow(np.concatenate(frames, axis=1 if horizontal else 0), aspect="auto")
-    axes.set_axis_off()
 
 
 def draw_candidates(seen: Seen, starts: Sequence[int], plans: Sequence[Candidates], path: Path) -> None:

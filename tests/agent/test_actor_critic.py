@@ -13,7 +13,7 @@ from agent.agent import Agent
 from agent.replay import Replay
 from configs.schema import ActorCriticOptions, Config
 from envs.counting import CountingEnv
-from envs.spec import EnvSpec, Transition
+from envs.spec import EnvSpec, Observation, Transition
 from world_model.batch import Batch
 
 ROWS, H = 5, 4
@@ -102,11 +102,13 @@ def test_only_termination_cuts_the_value_off_on_the_way_from_the_environment(
     replay = Replay(
         env.env_spec, capacity=50, lanes=1, horizon=3, pair_share=0.0, min_gap=5, device=torch.device("cpu")
     )
-    replay.start(0, env.reset(seed=0)[0][-3:])
+    pixels, info = env.reset(seed=0)
+    replay.start(0, Observation(pixels, info["proprio"]))
     for _ in range(5):
         action = np.zeros(2, np.float32)
-        obs, reward, terminated, truncated, info = env.step(action)
-        replay.add(0, Transition(obs[-3:], action, reward, terminated, truncated, info["physics"], 1))
+        pixels, reward, terminated, truncated, info = env.step(action)
+        seen = pixels[-3:], info["proprio"]
+        replay.add(0, Transition(*seen, action, reward, terminated, truncated, info["physics"], 1))
     torch.manual_seed(0)
     agent = Agent(
         env.env_spec, tiny_config(actor_critic={"trace": 1.0, "discount": 0.9}), torch.device("cpu")

@@ -25,7 +25,7 @@ from agent.planner import rollout
 from configs.load import dump_yaml
 from configs.schema import Config
 from envs.episodes import Episode, EpisodeInfo, EpisodeStore
-from envs.spec import EnvSpec
+from envs.spec import EnvSpec, Observation
 from scripts import cli
 
 T = 11
@@ -34,7 +34,7 @@ T = 11
 @pytest.fixture
 def agent(env_spec: EnvSpec, tiny_config: Callable[..., Config]) -> Agent:
     torch.manual_seed(0)
-    agent = Agent(env_spec, tiny_config(), torch.device("cpu"))
+    agent = Agent(env_spec, tiny_config(obs="pixels+state"), torch.device("cpu"))
     with torch.no_grad():  # outputs that start at zero would make all values alike
         for parameter in [*agent.model.parameters(), *agent.actor_critic.parameters()]:
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -54,6 +54,7 @@ def make_episode(env_spec: EnvSpec) -> Callable[[int], Episode]:
             terminated=np.zeros(T, bool),
             truncated=ends,
             physics=np.zeros((T + 1, 2)),
+            proprio=rng.normal(size=(T + 1, env_spec.proprio_dim)).astype(np.float32),
             info=info,
         )
 
@@ -70,7 +71,8 @@ def test_states_are_those_of_acting(agent: Agent, make_episode: Callable[[int], 
         if t > 0:
             controller.took({0: episode.action[t - 1]})
             frames = [*frames[1:], episode.frame[t]]
-        assert seen.value[t] == pytest.approx(controller.values({0: np.concatenate(frames)})[0], rel=1e-4)
+        obs = Observation(np.concatenate(frames), episode.proprio[t])
+        assert seen.value[t] == pytest.approx(controller.values({0: obs})[0], rel=1e-4)
 
 
 def test_imagination_follows_the_recorded_actions(
@@ -158,3 +160,25 @@ def test_a_seen_episode_fits(agent: Agent, make_episode: Callable[[int], Episode
     seen: Seen = look_at(agent, make_episode(3))
     assert len(seen.state) == len(seen.key) == len(seen.value) == T + 1
     torch.testing.assert_close(seen.key.norm(dim=1), torch.ones(T + 1))
+
+
+def test_pictures_without_frames(
+    run: Path, make_episode: Callable[[int], Episode], env_spec: EnvSpec, tiny_config: Callable[..., Config]
+) -> None:
+    """Of an agent that sees no pixels: what can be said without them is."""
+    torch.manual_seed(0)
+    blind = Agent(replace(env_spec, frame_shape=(3, 0, 0)), tiny_config(obs="state"), torch.device("cpu"))
+    (run / "config.yaml").write_text(dump_yaml(blind.config))
+    state = {"env_spec": asdict(blind.env_spec), "progress": {"frames": 9}, "agent": blind.state_dict()}
+    checkpoint.save(checkpoint.numbered(run / "checkpoints", 9), state)
+    store = EpisodeStore(run / "episodes")
+    store.drop_after(0)
+    for number in range(2):
+        episode = make_episode(number)
+        store.commit(replace(episode, frame=episode.frame[..., :0, :0]))
+    assert cli.main(["inspect", str(run), "--horizon", "2"]) == 0
+    for name in ("imagination", "plans", "values", "similarity"):
+        with Image.open(run / "inspect" / f"{name}.png") as picture:
+            assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 20, f"{name} is empty"
+    assert (run / "tensorboard" / "projector_config.pbtxt").exists()
+    assert not list((run / "tensorboard").rglob("sprite.png"))

@@ -26,9 +26,9 @@ STEPS, SIZE = 20, 32
 class PointAt(gym.Env):
     """A bright column says which action is rewarded; it moves on as it likes. A bar below shows the time.
 
-    The reward of a decision is 1 - |action - position|: 1/3 in the mean for random actions, 1 for the best.
-    Where it is deadly, every decision earns 1, and one that misses by more than 1 is the last: random
-    actions live for three decisions in the mean, less than a window holds.
+    The vector says the same. The reward of a decision is 1 - |action - position|: 1/3 in the mean for random
+    actions, 1 for the best. Where it is deadly, every decision earns 1, and one that misses by more than 1 is
+    the last: random actions live for three decisions in the mean, less than a window holds.
     """
 
     def __init__(self, deadly: bool = False) -> None:
@@ -43,6 +43,7 @@ class PointAt(gym.Env):
             can_terminate=deadly,
             physics_dim=1,
             look="fast",
+            proprio_dim=3,
         )
 
     def reset(
@@ -69,17 +70,20 @@ class PointAt(gym.Env):
         return frame
 
     def _info(self, frames: int) -> dict[str, Any]:
-        return {"physics": np.array([self.phase]), "frames": frames}
+        vector = [math.cos(self.phase), math.sin(self.phase), self.time / STEPS]
+        proprio = np.array(vector, np.float32)
+        return {"physics": np.array([self.phase]), "proprio": proprio, "frames": frames}
 
 
 class NoStop:
     requested = False
 
 
-def train(directory: Path, *, frames: int, deadly: bool) -> Loop:
+def train(directory: Path, *, frames: int, deadly: bool = False, **options: object) -> Loop:
     """A loop that has trained for some hundred updates."""
     config = Config.model_validate(
         {
+            **options,
             "frames": frames,
             "size": SIZE,
             "world_model": {
@@ -113,7 +117,7 @@ def train(directory: Path, *, frames: int, deadly: bool) -> Loop:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Loop:
-    return train(tmp_path_factory.mktemp("run"), frames=600, deadly=False)
+    return train(tmp_path_factory.mktemp("run"), frames=600)
 
 
 def mean_reward(agent: Agent, control: str) -> float:
@@ -130,6 +134,12 @@ def test_planning_is_far_better_than_chance(trained: Loop) -> None:
 @pytest.mark.parametrize("control", sorted({*get_args(ControlName)} - {"mppi"}))
 def test_others_who_act_are_far_better_than_chance(trained: Loop, control: str) -> None:
     assert mean_reward(trained.agent, control) > 0.7
+
+
+@pytest.mark.parametrize("obs", ["state", "pixels+state"])
+def test_it_learns_from_the_tasks_own_vector(obs: str, tmp_path: Path) -> None:
+    loop = train(tmp_path, frames=600, obs=obs)
+    assert mean_reward(loop.agent, "mppi") > 0.7
 
 
 def test_latents_do_not_collapse(trained: Loop) -> None:

@@ -11,9 +11,10 @@ import torch
 from agent import checkpoint, load_agent
 from agent.agent import Agent
 from agent.checkpoint import CheckpointError
+from agent.loading import LoadedAgent
 from configs.load import dump_yaml
 from configs.schema import Config
-from envs.spec import EnvSpec
+from envs.spec import EnvSpec, Observation
 
 
 @pytest.fixture
@@ -86,6 +87,23 @@ def test_observations_must_fit(run: Path, obs: np.ndarray) -> None:
         loaded.act(obs[:3])
     with pytest.raises(ValueError, match="found float64"):
         loaded.act(obs / 255)
+
+
+@pytest.mark.parametrize("kind", ["state", "pixels+state"])
+def test_who_sees_the_vector_is_told_of_it(
+    kind: str, env_spec: EnvSpec, tiny_config: Callable[..., Config], obs: np.ndarray
+) -> None:
+    torch.manual_seed(0)
+    loaded = LoadedAgent(Agent(env_spec, tiny_config(obs=kind), torch.device("cpu")), frames=0)
+    vector = np.zeros(5, np.float32)
+    pixels = obs if "pixels" in kind else np.zeros((9, 0, 0), np.uint8)
+    assert loaded.act(pixels, proprio=vector).shape == (2,)
+    with pytest.raises(ValueError, match=r"proprio: expected float32 \(5,\), found nothing"):
+        loaded.act(obs)
+    with pytest.raises(ValueError, match=r"proprio: expected float32 \(5,\), found float64 \(5,\)"):
+        loaded.act(obs, proprio=vector.astype(np.float64))
+    states = [loaded._controller._encode({0: Observation(obs, each)}) for each in (vector, vector + 1)]
+    assert not torch.equal(*states)
 
 
 def test_nothing_to_load(tmp_path: Path) -> None:

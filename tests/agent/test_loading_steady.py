@@ -13,7 +13,9 @@ from agent import checkpoint, load_agent
 from agent.agent import Agent, Controller
 from configs.load import dump_yaml
 from configs.schema import Config
-from envs.spec import EnvSpec
+from envs.spec import EnvSpec, Observation
+
+NO_VECTOR = np.zeros(0, np.float32)
 
 
 def test_loaded_agent_acts_by_its_steady_averages(
@@ -32,7 +34,7 @@ def test_loaded_agent_acts_by_its_steady_averages(
     obs = np.random.default_rng(0).integers(0, 256, env_spec.obs_shape, dtype=np.uint8)
 
     def action() -> np.ndarray:
-        return Controller(agent, 1, torch.Generator()).act({0: obs})[0]
+        return Controller(agent, 1, torch.Generator()).act({0: Observation(obs, NO_VECTOR)})[0]
 
     learning = action()
     with agent.steady.acting():

@@ -21,7 +21,7 @@ from agent.rollout import EpisodeResult
 from agent.seeding import Streams
 from configs.schema import Config
 from envs.counting import CountingEnv
-from envs.spec import StepResult
+from envs.spec import Observation, StepResult
 from envs.vector import SerialPool
 
 STEPS = 10  # an episode's
@@ -41,7 +41,7 @@ class RecordingPool(SerialPool):
         self.seeds: list[int] = []
         self.at_each_step: Callable[[], None] = lambda: None
 
-    def reset(self, seeds: dict[int, int]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    def reset(self, seeds: dict[int, int]) -> dict[int, tuple[Observation, np.ndarray]]:
         self.seeds += seeds.values()
         return super().reset(seeds)
 

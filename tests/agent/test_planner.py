@@ -15,7 +15,7 @@ from agent.planners import base, baselines, cem
 from agent.planners.base import try_out
 from agent.planners.cem import ICEM, colouring
 from configs.schema import Config, ControlName, PlannerOptions
-from envs.spec import EnvSpec
+from envs.spec import EnvSpec, Observation
 
 H, A = 3, 2
 
@@ -371,8 +371,9 @@ def test_controller_starts_from_the_rest_of_the_last_plan(
         for parameter in [*agent.model.parameters(), *agent.actor_critic.parameters()]:
             parameter.add_(0.3 * torch.randn_like(parameter))
     controller = Controller(agent, 3, seeded())
-    obs = np.random.default_rng(0).integers(0, 256, (3, *env_spec.obs_shape), dtype=np.uint8)
-    actions = controller.act({0: obs[0], 2: obs[2]})
+    pixels = np.random.default_rng(0).integers(0, 256, (3, *env_spec.obs_shape), dtype=np.uint8)
+    vector = np.zeros(env_spec.proprio_dim, np.float32)
+    actions = controller.act({index: Observation(pixels[index], vector) for index in (0, 2)})
     assert actions.keys() == {0, 2}
     assert controller.plan is not None
     np.testing.assert_array_equal(actions[2], controller.plan.action[1])

@@ -13,14 +13,14 @@ from scipy.stats import chisquare
 from agent import checkpoint
 from agent.replay import Replay
 from envs.episodes import EpisodeBuilder, EpisodeError, EpisodeStore
-from envs.spec import EnvSpec, Transition
+from envs.spec import EnvSpec, Observation, Transition
 from world_model.batch import Batch
 
 CPU = torch.device("cpu")
 
 
 def make_spec(stack: int = 3) -> EnvSpec:
-    return EnvSpec("dmc/x-y", (3, 2, 2), stack, 2, 4, 1000, True, 1, "fast")
+    return EnvSpec("dmc/x-y", (3, 2, 2), stack, 2, 4, 1000, True, 1, "fast", proprio_dim=2)
 
 
 def make_replay(
@@ -47,6 +47,11 @@ def frame_of(code: int) -> np.ndarray:
     """A frame whose pixels say which observation of the whole test it is."""
     digits = np.array([code & 255, code >> 8 & 255, code >> 16], np.uint8)
     return np.broadcast_to(digits[:, None, None], (3, 2, 2)).copy()
+
+
+def vector_of(code: int) -> np.ndarray:
+    """A vector that says the same."""
+    return np.array([code, -code], np.float32)
 
 
 def codes_of(frames: torch.Tensor) -> np.ndarray:
@@ -120,8 +125,9 @@ class Recorder:
         self.code += 1
         frame, physics = frame_of(self.code), np.zeros(1)
         if self.left[lane] == 0:
-            episode = self.replay.start(lane, frame)
-            self.builders[lane].start(frame, physics, episode=episode, seed=0)
+            obs = Observation(frame, vector_of(self.code))
+            episode = self.replay.start(lane, obs)
+            self.builders[lane].start(obs, physics, episode=episode, seed=0)
             slots.append(Slot(episode, 0, self.code))
             self.left[lane] = int(self.rng.integers(1, longest + 1))
             return
@@ -130,7 +136,9 @@ class Recorder:
         by_chance = is_last and bool(self.rng.integers(2))
         terminated = by_chance if self.terminate is None else is_last and self.terminate
         action, reward = self.rng.normal(size=2).astype(np.float32), float(np.float32(self.rng.normal()))
-        transition = Transition(frame, action, reward, terminated, is_last and not terminated, physics, 4)
+        truncated = is_last and not terminated
+        seen = frame, vector_of(self.code)
+        transition = Transition(*seen, action, reward, terminated, truncated, physics, 4)
         self.replay.add(lane, transition)
         newest = slots[-1]
         newest.action, newest.reward, newest.terminated = float(action[1]), reward, terminated
@@ -179,6 +187,8 @@ def assert_matches(replay: Replay, oracle: Oracle, rng: np.random.Generator, row
         assert key in expected, f"{key} is no valid window"
         window, frames, previous = expected[key]
         assert codes[row].tolist() == [slot.code for slot in frames]
+        vectors = [vector_of(slot.code) for slot in window]
+        np.testing.assert_array_equal(batch.proprio[row], vectors)
         assert batch.previous_action[row, 1] == previous
         assert batch.action[row, :, 1].tolist() == [slot.action for slot in window[:-1]]
         assert batch.reward[row].tolist() == [slot.reward for slot in window[:-1]]
@@ -240,6 +250,7 @@ def test_batch_has_documented_types_and_shapes() -> None:
     batch = replay.sample(5, np.random.default_rng(0))
     assert {name: (value.dtype, tuple(value.shape)) for name, value in vars(batch).items()} == {
         "frames": (torch.uint8, (5, 6, 3, 2, 2)),
+        "proprio": (torch.float32, (5, 4, 2)),
         "previous_action": (torch.float32, (5, 2)),
         "action": (torch.float32, (5, 3, 2)),
         "reward": (torch.float32, (5, 3)),
@@ -344,14 +355,16 @@ def test_misuse_says_what_is_wrong() -> None:
     replay = make_replay(20, lanes=2)
     with pytest.raises(ValueError, match="0 observations hold no window of 3 decisions"):
         replay.sample(2, np.random.default_rng(0))
-    transition = Transition(frame_of(1), np.zeros(2, np.float32), 0.0, False, False, np.zeros(1), 4)
+    action = np.zeros(2, np.float32)
+    transition = Transition(frame_of(1), vector_of(1), action, 0.0, False, False, np.zeros(1), 4)
     with pytest.raises(ValueError, match="lane 1: no episode has been started"):
         replay.add(1, transition)
     with pytest.raises(ValueError, match="lane 1: no episode has been started"):
         replay.discard(1)
-    replay.start(1, frame_of(0))
+    obs = Observation(frame_of(0), vector_of(0))
+    replay.start(1, obs)
     with pytest.raises(ValueError, match="lane 1: episode 0 has not ended"):
-        replay.start(1, frame_of(0))
+        replay.start(1, obs)
 
 
 def test_check_finds_wrong_bookkeeping() -> None:
@@ -415,7 +428,9 @@ def test_open_episodes_are_left_out_of_the_state(tmp_path: Path) -> None:
     restored.restore(store, replay.state_dict())
     del oracle.lanes[1][13:]
     assert_matches(restored, oracle, np.random.default_rng(0))
-    assert restored.start(0, frame_of(0)) == 3, "numbers of lost episodes are not used again"
+    assert restored.start(0, Observation(frame_of(0), vector_of(0))) == 3, (
+        "numbers of lost episodes are not used again"
+    )
 
 
 def test_restore_reads_only_the_episodes_that_fit(tmp_path: Path) -> None:
@@ -438,6 +453,10 @@ def test_restore_refuses_what_does_not_fit(tmp_path: Path) -> None:
     recorder.finish()
     with pytest.raises(ValueError, match="resume with the options of the first run"):
         make_replay(31).restore(store, replay.state_dict())
+    other = make_replay(30)
+    other._proprio = np.zeros((30, 3), np.float32)
+    with pytest.raises(EpisodeError, match="has 2 entries in its observation vectors, the task has 3"):
+        other.restore(store, replay.state_dict())
     store.drop_after(len(store) - 1)
     with pytest.raises(EpisodeError, match="lacks the episodes"):
         make_replay(30).restore(store, replay.state_dict())

@@ -33,7 +33,7 @@ def test_parts_are_timed_as_configured(tiny_config: Callable[..., Config]) -> No
     assert {call.args[1] for call in sample.call_args_list} == {6}
     assert {call.args[2] for call in act.call_args_list} == {0.7}
     (obs,) = act.call_args.args[1].values()
-    assert obs.shape == (9, 40, 40)
+    assert obs.pixels.shape == (9, 40, 40)
     assert (result["batch_size"], result["horizon"], result["envs"]) == (6, 3, 1)
     parts = {"sampling": result["sample_ms"] / 2, "update": result["update_ms"] / 2}
     parts |= {"acting": result["act_ms"], "environment": 1000 / result["env_steps_per_s"]}

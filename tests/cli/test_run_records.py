@@ -21,6 +21,7 @@ from agent.reporting import LAYOUT
 from agent.seeding import Streams
 from configs.schema import TrainingOptions
 from envs.episodes import EpisodeStore
+from envs.spec import Observation
 from envs.vector import SerialPool
 from scripts import cli
 
@@ -80,7 +81,7 @@ def test_evaluate_runs_episodes_that_no_run_trained_on(
     found: list[int] = []
     reset = SerialPool.reset
 
-    def recorded(self: SerialPool, seeds: dict[int, int]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    def recorded(self: SerialPool, seeds: dict[int, int]) -> dict[int, tuple[Observation, np.ndarray]]:
         found.extend(seeds.values())
         return reset(self, seeds)
 

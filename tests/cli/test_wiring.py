@@ -34,7 +34,7 @@ def test_environments_are_as_configured(make: Callable[[Config, int], Pool]) -> 
         assert (spec.task, spec.look, spec.action_repeat) == ("counting", "original", 4)
         assert (spec.frame_shape, spec.stack) == ((3, 40, 40), 2)
         obs, _ = pool.reset({0: 3})[0]
-        assert obs.shape == (6, 40, 40)
+        assert obs.pixels.shape == (6, 40, 40)
 
 
 @pytest.mark.parametrize(("episodes", "count"), [(1, 1), (4, 4), (25, 10)])

@@ -32,7 +32,8 @@ def assert_same(results: list[Result], others: list[Result]) -> None:
     for one, other in zip(results, others, strict=True):
         np.testing.assert_array_equal(one[0], other[0])
         assert one[1:4] == other[1:4] and one[4]["frames"] == other[4]["frames"]
-        np.testing.assert_array_equal(one[4]["physics"], other[4]["physics"])
+        for name in ("physics", "proprio"):
+            np.testing.assert_array_equal(one[4][name], other[4][name])
 
 
 def check_result(result: Result, spec: EnvSpec) -> None:
@@ -42,9 +43,11 @@ def check_result(result: Result, spec: EnvSpec) -> None:
     assert type(reward) is float and np.isfinite(reward)
     assert type(terminated) is type(truncated) is bool
     assert not (terminated and truncated)
-    assert set(info) == {"physics", "frames"} and type(info["frames"]) is int
+    assert set(info) == {"physics", "proprio", "frames"} and type(info["frames"]) is int
     assert info["physics"].dtype == np.float64 and info["physics"].shape == (spec.physics_dim,)
-    assert np.isfinite(info["physics"]).all()
+    assert info["proprio"].dtype == np.float32 and info["proprio"].shape == (spec.proprio_dim,)
+    assert np.isfinite(info["physics"]).all() and np.isfinite(info["proprio"]).all()
+    assert info["proprio"].flags.owndata
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,11 @@ class DiscEnv(gym.Env):
         render_mode: str | None = None,
         action_space: gym.Space | None = None,
         picture: bool = True,
+        is_board: bool = False,
         cut_at: int | None = None,
     ) -> None:
         self.render_mode = render_mode
-        self.observation_space = gym.spaces.Box(0, WIDTH, (1,), np.float64)
+        self.observation_space = gym.spaces.Box(0, WIDTH, (1, 1) if is_board else (1,), np.float64)
         self.action_space = action_space or gym.spaces.Box(-1.0, 3.0, (1, 2), np.float32)
         self.picture, self.cut_at = picture, cut_at
         self.pushes: list[np.ndarray] = []
@@ -39,7 +40,7 @@ class DiscEnv(gym.Env):
         self.column = int(self.np_random.integers(BLOCK))
         if options:
             self.column = options["column"]
-        return np.array([self.column], np.float64), {}
+        return self._observation(), {}
 
     def step(self, action: np.ndarray) -> Any:
         assert self.action_space.contains(action), action
@@ -48,7 +49,10 @@ class DiscEnv(gym.Env):
         fell = self.column > WIDTH - BLOCK
         cut = len(self.pushes) == self.cut_at
         self.column = int(np.clip(self.column, 0, WIDTH - BLOCK))
-        return np.array([self.column], np.float64), float(action.sum()), np.bool_(fell), cut, {}
+        return self._observation(), float(action.sum()), np.bool_(fell), cut, {}
+
+    def _observation(self) -> np.ndarray:
+        return np.full(self.observation_space.shape or (), self.column, np.float64)
 
     def render(self) -> Any:
         if not self.picture:
@@ -60,6 +64,7 @@ class DiscEnv(gym.Env):
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "Disc": {},
+    "Board": {"kwargs": {"is_board": True}},
     "Limited": {"max_episode_steps": 7},
     "Cutting": {"kwargs": {"cut_at": 5}},
     "Discrete": {"kwargs": {"action_space": gym.spaces.Discrete(3)}},

@@ -17,6 +17,7 @@ def test_pixels_decode_to_the_step_and_the_episode() -> None:
         np.testing.assert_array_equal(decode_step(frames), [max(0, step - age) for age in (2, 1, 0)])
         np.testing.assert_array_equal(decode_episode(frames), [7, 7, 7])
         np.testing.assert_array_equal(info["physics"], [step, 7])
+        np.testing.assert_array_equal(info["proprio"], [step, 7])
         if step < 300:
             obs, reward, terminated, truncated, info = env.step(ACTION)
             assert (reward, info["frames"]) == (step, 1)

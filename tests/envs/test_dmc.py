@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 import pytest
+from dm_control.rl.control import flatten_observation
 from gymnasium.utils.env_checker import check_env
 
 from envs import make_env
@@ -13,6 +16,15 @@ from tests.envs.conformance import assert_same, check_result, run
 pytestmark = pytest.mark.gl
 
 SLOW_DOMAINS = ("dmc/dog-", "dmc/humanoid_CMU-", "dmc/quadruped-escape")
+
+
+def check_vector(env: gym.Env, info: dict[str, Any]) -> None:
+    """The vector is what dm_control itself makes of the observations of the moment."""
+    control = env.get_wrapper_attr("_env")
+    own = control.task.get_observation(control.physics)
+    np.testing.assert_array_equal(
+        info["proprio"], flatten_observation(own)["observations"].astype(np.float32)
+    )
 
 
 def check_spec(env: gym.Env, task: str, repeat: int) -> None:
@@ -40,7 +52,9 @@ def test_conformance(task: str) -> None:
     # Whatever came before, the seed determines the episode.
     episode = run(env, 2, actions[:1])
     assert_same(episode, run(fresh, 2, actions[:1]))
+    check_vector(env, episode[-1][4])
     other = run(fresh, 3, [])
+    check_vector(fresh, other[0][4])
     assert not np.array_equal(episode[0][4]["physics"], other[0][4]["physics"])
     env.close()
     fresh.close()
@@ -95,6 +109,9 @@ def test_it_is_the_suites_own_task_seen_by_the_suites_own_camera(task: str, came
             obs, reward, *_, info = env.step(action)
             assert reward == pytest.approx(expected, rel=1e-9, abs=1e-12)
         np.testing.assert_allclose(info["physics"], reference.physics.get_state(), rtol=1e-6, atol=1e-9)
+        entries = reference.task.get_observation(reference.physics).values()
+        vector = np.concatenate([np.ravel(entry) for entry in entries])
+        np.testing.assert_allclose(info["proprio"], vector, rtol=1e-5, atol=1e-6)
         picture = reference.physics.render(64, 64, camera_id=camera).transpose(2, 0, 1)
         assert np.abs(obs.astype(int) - picture).max() <= 1
     assert env_spec_of(env).action_repeat == 3

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -16,13 +17,15 @@ import pytest
 import safetensors.numpy
 
 from envs.episodes import Episode, EpisodeBuilder, EpisodeError, EpisodeInfo, EpisodeStore
-from envs.spec import EnvSpec, Transition
+from envs.spec import EnvSpec, Observation, Transition
 
 ROOT = Path(__file__).parents[2]
-ARRAYS = ("frame", "action", "reward", "terminated", "truncated", "physics")
+ARRAYS = ("frame", "action", "reward", "terminated", "truncated", "physics", "proprio")
 
 
-def make_episode(steps: int = 5, *, seed: int = 0, size: int = 8, physics_dim: int = 3) -> Episode:
+def make_episode(
+    steps: int = 5, *, seed: int = 0, size: int = 8, physics_dim: int = 3, proprio_dim: int = 4
+) -> Episode:
     rng = np.random.default_rng(seed)
     flags = np.zeros((2, steps), np.bool_)
     flags[seed % 2, -1] = True
@@ -33,6 +36,7 @@ def make_episode(steps: int = 5, *, seed: int = 0, size: int = 8, physics_dim: i
         terminated=flags[0],
         truncated=flags[1],
         physics=rng.normal(size=(steps + 1, physics_dim)),
+        proprio=rng.normal(size=(steps + 1, proprio_dim)).astype(np.float32),
         info=EpisodeInfo("dmc/x-y", "fast", 4, 1, 17, 2**63 + seed, 4 * steps - 1, {"mujoco": "3.17.0"}),
     )
 
@@ -48,15 +52,25 @@ def test_builder_gathers_an_episode_by_the_index_convention() -> None:
     spec = EnvSpec("dmc/x-y", (3, 8, 8), 3, 2, 4, 20, True, 3, "original", "camera=easy")
     builder = EpisodeBuilder(spec, lane=2, versions={"mujoco": "3.17.0"})
     expected = make_episode(5)
-    builder.start(expected.frame[1], expected.physics[1], episode=6, seed=1)
+    stacks = [Observation(np.tile(expected.frame[t], (3, 1, 1)), expected.proprio[t]) for t in range(2)]
+    stacks[0].pixels[:6] = 77  # only the newest frame counts
+    builder.start(stacks[1], expected.physics[1], episode=6, seed=1)
     first = Transition(
-        expected.frame[2], expected.action[2], 1.0, False, False, expected.physics[2], frames=4
+        expected.frame[2],
+        expected.proprio[2],
+        expected.action[2],
+        reward=1.0,
+        terminated=False,
+        truncated=False,
+        physics=expected.physics[2],
+        frames=4,
     )
     assert builder.add(first) is None  # this episode is abandoned
-    builder.start(expected.frame[0], expected.physics[0], episode=7, seed=99)
+    builder.start(stacks[0], expected.physics[0], episode=7, seed=99)
     for t in range(5):
         transition = Transition(
             frame=expected.frame[t + 1],
+            proprio=expected.proprio[t + 1],
             action=expected.action[t],
             reward=float(expected.reward[t]),
             terminated=bool(expected.terminated[t]),
@@ -72,7 +86,7 @@ def test_builder_gathers_an_episode_by_the_index_convention() -> None:
     with pytest.raises(ValueError, match="lane 2 adds a transition"):
         builder.add(transition)
     assert builder.discard() == [], "it has ended"
-    builder.start(expected.frame[0], expected.physics[0], episode=8, seed=1)
+    builder.start(stacks[0], expected.physics[0], episode=8, seed=1)
     builder.add(first)
     assert builder.discard() == [first]
     with pytest.raises(ValueError, match="lane 2 adds a transition"):
@@ -112,6 +126,7 @@ def test_store_round_trip(tmp_path: Path) -> None:
             "frame_shape": [3, 8, 8],
             "action_dim": 2,
             "physics_dim": 3,
+            "proprio_dim": 4,
         }
     assert sorted(path.name for path in store.path.iterdir()) == [
         *(f"episode-{k:08d}.safetensors" for k in range(3)),
@@ -141,7 +156,7 @@ def test_files_are_plain_safetensors_with_a_telling_header(tmp_path: Path) -> No
     assert metadata.pop("crc32")
     assert float(metadata.pop("return")) == pytest.approx(float(episode.reward.sum()))
     assert metadata == {
-        "format": "1",
+        "format": "2",
         "task": "dmc/x-y",
         "look": "fast",
         "action_repeat": "4",
@@ -151,6 +166,41 @@ def test_files_are_plain_safetensors_with_a_telling_header(tmp_path: Path) -> No
         "frames": "27",
         "version.mujoco": "3.17.0",
     }
+
+
+def test_stores_from_before_there_were_vectors_go_on(tmp_path: Path) -> None:
+    """Those of tasks without any are still written as they were; what has vectors does not mix with them."""
+    store, old = EpisodeStore(tmp_path), make_episode(4, proprio_dim=0)
+    store.commit(old)
+    path = tmp_path / "episode-00000000.safetensors"
+    assert set(safetensors.numpy.load_file(path)) == set(ARRAYS) - {"proprio"}
+    with safetensors.safe_open(path, framework="numpy") as file:
+        assert file.metadata()["format"] == "1"
+    assert json.loads((tmp_path / "store.json").read_text())["format"] == 1
+    opened = EpisodeStore(tmp_path)
+    assert_same(opened.read(0), old)
+    assert opened.read(0).proprio.shape == (5, 0)
+    assert opened.verify() == []
+    with pytest.raises(ValueError, match="'proprio_dim': 4"):
+        opened.commit(make_episode(4))
+
+
+def test_a_store_that_was_emptied_takes_other_episodes(tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path)
+    store.commit(make_episode(4, proprio_dim=0))
+    store.drop_after(0)
+    store = EpisodeStore(tmp_path)
+    store.drop_after(0)
+    store.commit(make_episode(4))
+    assert_same(EpisodeStore(tmp_path).read(0), make_episode(4))
+    assert EpisodeStore(tmp_path).verify() == []
+
+
+def test_frames_may_be_empty(tmp_path: Path) -> None:
+    store, episode = EpisodeStore(tmp_path), make_episode(4, size=0)
+    store.commit(episode)
+    assert_same(EpisodeStore(tmp_path).read(0), episode)
+    assert EpisodeStore(tmp_path).verify() == []
 
 
 def test_distractors_are_told_of_where_there_are_any(tmp_path: Path) -> None:
@@ -246,7 +296,7 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
     ),
     "no number": lambda path: rewritten(path, lambda _, metadata: metadata.update(seed="many")),
     "no seed": lambda path: rewritten(path, lambda _, metadata: metadata.pop("seed")),
-    "newer": lambda path: rewritten(path, lambda _, metadata: metadata.update(format="2")),
+    "newer": lambda path: rewritten(path, lambda _, metadata: metadata.update(format="3")),
     "odd boolean": lambda path: path.write_bytes(path.read_bytes().replace(b"\0\0\0\0\1", b"\0\0\0\0\2")),
 }
 
@@ -266,11 +316,11 @@ def test_damaged_file_is_named(damage: Callable[[Path], object], tmp_path: Path)
 
 def test_newer_format_asks_for_an_update(tmp_path: Path) -> None:
     EpisodeStore(tmp_path).commit(make_episode())
-    rewritten(tmp_path / "episode-00000000.safetensors", lambda _, metadata: metadata.update(format="2"))
-    with pytest.raises(EpisodeError, match="format 2 is newer than 1: update nearfar"):
+    rewritten(tmp_path / "episode-00000000.safetensors", lambda _, metadata: metadata.update(format="3"))
+    with pytest.raises(EpisodeError, match="format 3 is newer than 2: update nearfar"):
         EpisodeStore(tmp_path).read(0)
-    (tmp_path / "store.json").write_text('{"format": 2}')
-    with pytest.raises(EpisodeError, match=r"store\.json.*format 2 is newer than 1: update nearfar"):
+    (tmp_path / "store.json").write_text('{"format": 3}')
+    with pytest.raises(EpisodeError, match=r"store\.json.*format 3 is newer than 2: update nearfar"):
         EpisodeStore(tmp_path)
 
 
@@ -297,11 +347,12 @@ def test_verify_finds_any_flipped_bit(tmp_path: Path) -> None:
     assert store.verify() == []
 
 
-def test_verify_finds_numbers_that_are_not_finite(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["action", "reward", "physics", "proprio"])
+def test_verify_finds_numbers_that_are_not_finite(name: str, tmp_path: Path) -> None:
     store, episode = EpisodeStore(tmp_path), make_episode()
-    reward = episode.reward.copy()
-    reward[2] = np.nan
-    store.commit(replace(episode, reward=reward))
+    numbers = getattr(episode, name).copy()
+    numbers[2] = np.nan
+    store.commit(replace(episode, **{name: numbers}))
     assert ["not finite" in str(problem) for problem in store.verify()] == [True]
 
 

@@ -51,6 +51,7 @@ def check_spec(env: gym.Env, task: str, repeat: int) -> None:
     assert env.action_space == gym.spaces.Box(-1, 1, (spec.action_dim,), np.float32)
     assert spec.action_dim == base(env).model.nu
     assert spec.physics_dim == base(env).model.nq + base(env).model.nv
+    assert (spec.proprio_dim,) == base(env).observation_space.shape
 
 
 @pytest.mark.parametrize("task", GYM_TASKS)
@@ -124,7 +125,7 @@ def test_the_seed_of_the_environment_stands_in_for_those_of_resets() -> None:
 
 
 def reference_episode(task: str, seed: int, fractions: list[float]) -> list[Any]:
-    """Pictures, rewards and states of Gymnasium's own environment, drawn by its own renderer.
+    """Pictures, rewards, states and observations of Gymnasium's own environment, drawn by its own renderer.
 
     Each action is a fraction of the range of all its entries, held for two frames.
     """
@@ -139,13 +140,14 @@ def reference_episode(task: str, seed: int, fractions: list[float]) -> list[Any]
         is_double = identifier == "InvertedDoublePendulum-v5"  # it defines a camera and forgets to use it
         config = DEFAULT_CAMERA_CONFIG if is_double else renderer.default_cam_config
         renderer.default_cam_config = {"lookat": lookat} | config
-    env.reset(seed=seed)
-    results: list[Any] = [(env.render(), 0.0, simulation.state_vector())]
+    observation, _ = env.reset(seed=seed)
+    results: list[Any] = [(env.render(), 0.0, simulation.state_vector(), observation)]
     for fraction in fractions:
         control = ((1 - fraction) * space.low + fraction * space.high).astype(np.float32)
         steps = [env.step(control) for _ in range(2)]
         assert not any(step[2] or step[3] for step in steps)
-        results.append((env.render(), sum(float(step[1]) for step in steps), simulation.state_vector()))
+        reward = sum(float(step[1]) for step in steps)
+        results.append((env.render(), reward, simulation.state_vector(), steps[-1][0]))
     env.close()
     return results
 
@@ -156,9 +158,10 @@ def test_it_is_gymnasiums_own_task_seen_by_a_camera_that_follows(task: str) -> N
     expected = reference_episode(task, 11, fractions)
     env = make_env(task, look="original", stack=1)
     actions = [np.full(env.action_space.shape or (), 2 * fraction - 1) for fraction in fractions]
-    for mine, (picture, reward, state) in zip(run(env, 11, actions), expected, strict=True):
+    for mine, (picture, reward, state, observation) in zip(run(env, 11, actions), expected, strict=True):
         assert mine[1] == pytest.approx(reward, rel=1e-6)
         np.testing.assert_allclose(mine[4]["physics"], state, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(mine[4]["proprio"], observation, rtol=1e-5, atol=1e-6)
         assert np.abs(mine[0].astype(int) - picture.transpose(2, 0, 1)).max() <= 1
 
 
@@ -258,7 +261,7 @@ class TestForeign:
         spec = env_spec_of(env)
         assert (spec.task, spec.obs_shape, spec.action_dim) == ("gym/foreign/Disc-v0", (9, 64, 64), 2)
         assert (spec.episode_frames, spec.action_repeat, spec.can_terminate) == (1000, 2, True)
-        assert spec.physics_dim == 0
+        assert (spec.physics_dim, spec.proprio_dim) == (0, 1)
         actions = [env.action_space.sample() for _ in range(6)]
         for result in run(env, 1, actions):
             check_result(result, spec)
@@ -270,6 +273,17 @@ class TestForeign:
         obs, _ = env.reset(seed=0)
         full = base(env).render().reshape(32, 3, 32, 4, 3).mean(axis=(1, 3))  # 96 x 128 -> 32 x 32
         assert np.abs(obs.transpose(1, 2, 0) - full).max() <= 1
+
+    def test_only_a_flat_box_is_a_vector(self) -> None:
+        flat, other = (
+            make_env(f"gym/foreign/{name}-v0", action_repeat=1, imports=FOREIGN) for name in ("Disc", "Board")
+        )
+        for env in (flat, other):
+            env.reset(options={"column": 11})
+            info = env.step(np.array([1, -1], np.float32))[-1]
+            assert info["proprio"].tolist() == ([base(env).column] if env is flat else [])
+            assert env_spec_of(env).proprio_dim == len(info["proprio"])
+            assert info["proprio"].dtype == np.float32
 
     def test_actions_arrive_in_its_own_range_shape_and_type(self) -> None:
         env = make_env("gym/foreign/Disc-v0", action_repeat=1, imports=FOREIGN)
@@ -330,7 +344,8 @@ class TestForeign:
                 pool.reset({0: 5, 1: 6})
             one, other = (pool.step({0: action, 1: action}) for pool in (serial, processes))
             for index in (0, 1):
-                np.testing.assert_array_equal(one[index].obs, other[index].obs)
+                for mine, theirs in zip(one[index].obs, other[index].obs, strict=True):
+                    np.testing.assert_array_equal(mine, theirs)
 
     def test_a_worker_refuses_as_this_process_does(self) -> None:
         with pytest.raises(TaskError, match=r"gym/foreign/Discrete-v0 has actions Discrete\(3\)"):

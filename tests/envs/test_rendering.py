@@ -19,6 +19,7 @@ from envs.rendering import (
     ensure_backend,
     probe_backend,
     select_backend,
+    try_backend,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +89,20 @@ def test_where_nothing_works_one_message_says_what_to_install(machine: Machine) 
     assert message.endswith("; osmesa: exit status 3")
     assert "Tried: egl: no frame within 0.5 s (a driver that hangs, or a busy machine" in message
     assert "MUJOCO_GL" not in os.environ
+
+
+def test_what_draws_nothing_can_do_without(machine: Machine) -> None:
+    tried = machine(egl=BROKEN, osmesa=BROKEN)
+    assert try_backend() is None
+    assert os.environ["MUJOCO_GL"] == "off", "MuJoCo looks for none"
+    assert tried() == ["egl egl", "osmesa osmesa"]
+    with pytest.raises(RenderingUnavailableError) as failure:
+        ensure_backend()
+    assert "unset" not in str(failure.value), "the user has not set it"
+    ensure_backend(needed=False)
+    machine(osmesa=WORKS)
+    found = try_backend()
+    assert found is not None and found.name == os.environ["MUJOCO_GL"] == "osmesa"
 
 
 def test_a_failure_is_not_remembered(machine: Machine) -> None:

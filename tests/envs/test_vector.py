@@ -24,7 +24,7 @@ import envs.vector
 from envs.backgrounds import DistractorError
 from envs.counting import CountingEnv, decode_step
 from envs.registry import UnknownTaskError
-from envs.spec import Pool, StepResult, WorkerError
+from envs.spec import Observation, Pool, StepResult, WorkerError
 from envs.supervision import Failure
 from envs.vector import EnvMaker, ProcessPool, SerialPool, make_pool
 from envs.worker import Worker
@@ -73,6 +73,8 @@ class FaultyEnv(CountingEnv):
                 reward = float("nan")
             case "is infinite":
                 reward = float("-inf")
+            case "sees no number":
+                info["proprio"][1] = np.nan
         return obs, reward, terminated, truncated, info
 
     def close(self) -> None:
@@ -117,10 +119,18 @@ def step_all_but(pool: Pool, index: int) -> dict[int, StepResult]:
 
 
 def assert_same(one: StepResult, other: StepResult) -> None:
-    for field in fields(StepResult):
-        mine, theirs = getattr(one, field.name), getattr(other, field.name)
+    assert_same_observation(one.obs, other.obs)
+    for name in {field.name for field in fields(StepResult)} - {"obs"}:
+        mine, theirs = getattr(one, name), getattr(other, name)
         assert type(mine) is type(theirs)
-        np.testing.assert_array_equal(mine, theirs, err_msg=field.name)
+        np.testing.assert_array_equal(mine, theirs, err_msg=name)
+
+
+def assert_same_observation(one: Observation, other: Observation) -> None:
+    assert (one.pixels.dtype, one.proprio.dtype) == (other.pixels.dtype, other.proprio.dtype)
+    for mine, theirs in zip(one, other, strict=True):
+        assert mine.size
+        np.testing.assert_array_equal(mine, theirs)
 
 
 @pytest.mark.gl
@@ -137,7 +147,7 @@ def test_pools_agree_bit_for_bit() -> None:
             here, there = serial.reset(seeds), processes.reset(seeds)
             assert list(here) == list(there) == list(seeds)
             for index in seeds:
-                np.testing.assert_array_equal(here[index][0], there[index][0])
+                assert_same_observation(here[index][0], there[index][0])
                 np.testing.assert_array_equal(here[index][1], there[index][1])
             for chosen in ((0, 1, 2), (2, 0), (1,)):
                 actions = {i: rng.uniform(-1, 1, 2).astype(np.float32) for i in chosen}
@@ -155,7 +165,7 @@ def test_environments_answer_for_themselves() -> None:
         assert list(results) == [2, 0]
         for index, steps in {2: 3, 0: 2}.items():
             np.testing.assert_array_equal(results[index].physics, [steps, index])
-            assert decode_step(results[index].obs[-3:]) == steps == results[index].reward + 1
+            assert decode_step(results[index].obs.frame) == steps == results[index].reward + 1
 
 
 def test_an_ended_episode_is_not_restarted_behind_the_callers_back(
@@ -166,7 +176,7 @@ def test_an_ended_episode_is_not_restarted_behind_the_callers_back(
             start(pool)
             for _ in range(100):
                 result = step_all(pool)[0]
-            assert result.truncated and decode_step(result.obs[-3:]) == 100
+            assert result.truncated and decode_step(result.obs.frame) == 100
             assert step_all(pool) == {}
             assert re.match(r"environment 0 of counting failed: .*call reset\(\)", caplog.messages.pop())
             caplog.clear()
@@ -208,11 +218,12 @@ FAULTS = {
     "raises at reset": rf"ValueError: {TANGLED} \(.*test_vector\.py:\d+ in reset\)",
     "is not a number": r"the reward is nan at physics state \[1\. 1\.\]",
     "is infinite": "the reward is -inf",
+    "sees no number": r"the observation vector is \[ 1\. nan\] at physics state \[1\. 1\.\]",
     "exits": "it died with exit status 3",
     "is killed": r"it was killed by signal 9 \(Killed\)",
     "hangs": f"no answer within {DEADLINE_S:g} s",
 }
-IN_PROCESS = ["raises", "raises at reset", "is not a number", "is infinite"]
+IN_PROCESS = ["raises", "raises at reset", "is not a number", "is infinite", "sees no number"]
 
 
 @pytest.mark.parametrize(

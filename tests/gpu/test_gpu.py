@@ -19,7 +19,7 @@ from agent.replay import Replay
 from agent.seeding import Streams
 from configs.schema import Config, ControlName, ObjectiveName
 from envs.counting import CountingEnv
-from envs.spec import EnvSpec, Transition
+from envs.spec import EnvSpec, Observation, Transition
 from envs.vector import SerialPool
 from world_model.augment import draw_shifts, shift
 from world_model.batch import Batch
@@ -144,10 +144,9 @@ def test_state_moves_between_devices(
     for agent in agents:
         agent.load_state_dict(checkpoint.load(tmp_path / "state"))
     assert_close(train(agents[1], batches[:1]), train(agents[0], batches[:1]), rel=2e-3, abs=1e-4)
-    obs = np.random.default_rng(0).integers(0, 256, env_spec.obs_shape, dtype=np.uint8)
+    obs = observations(env_spec, 1)
     actions = [
-        Controller(agent, 1, torch.Generator(agent.device), control="policy").act({0: obs})[0]
-        for agent in agents
+        Controller(agent, 1, torch.Generator(agent.device), control="policy").act(obs)[0] for agent in agents
     ]
     np.testing.assert_allclose(actions[0], actions[1], atol=1e-3)
 
@@ -155,10 +154,21 @@ def test_state_moves_between_devices(
 @pytest.mark.parametrize("control", get_args(ControlName))
 def test_every_planner_acts(control: str, make_agent: MakeAgent, env_spec: EnvSpec) -> None:
     controller = Controller(make_agent(CUDA), 2, torch.Generator(CUDA).manual_seed(0), control=control)
-    obs = np.random.default_rng(0).integers(0, 256, (2, *env_spec.obs_shape), dtype=np.uint8)
+    obs = observations(env_spec, 2)
     for _ in range(2):
-        actions = controller.act(dict(enumerate(obs)), noise_std=0.1)
+        actions = controller.act(obs, noise_std=0.1)
         assert all(np.isfinite(action).all() for action in actions.values())
+
+
+def observations(env_spec: EnvSpec, count: int) -> dict[int, Observation]:
+    rng = np.random.default_rng(0)
+    return {
+        index: Observation(
+            rng.integers(0, 256, env_spec.obs_shape, dtype=np.uint8),
+            rng.normal(size=env_spec.proprio_dim).astype(np.float32),
+        )
+        for index in range(count)
+    }
 
 
 def test_shift_equals_that_of_a_cpu() -> None:
@@ -175,13 +185,14 @@ def test_replay_on_the_device_equals_that_in_ram() -> None:
     ]
     rng = np.random.default_rng(0)
     for episode in range(5):
-        obs, _ = env.reset(seed=episode)
+        pixels, info = env.reset(seed=episode)
         for replay in replays:
-            replay.start(0, obs[-3:])
+            replay.start(0, Observation(pixels, info["proprio"]))
         for _ in range(12):
             action = rng.uniform(-1, 1, 2).astype(np.float32)
-            obs, reward, terminated, truncated, info = env.step(action)
-            transition = Transition(obs[-3:], action, reward, terminated, truncated, info["physics"], 1)
+            pixels, reward, terminated, truncated, info = env.step(action)
+            seen = pixels[-3:], info["proprio"]
+            transition = Transition(*seen, action, reward, terminated, truncated, info["physics"], 1)
             for replay in replays:
                 replay.add(0, transition)
     in_ram, on_device = (replay.sample(16, np.random.default_rng(1)) for replay in replays)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from agent.actor_critic import ActorCritic
 from agent.agent import Agent
-from configs.schema import Config, ObjectiveName
+from configs.schema import Config, ObjectiveName, ObsName
 from envs.spec import EnvSpec
 from world_model.batch import Batch
 
@@ -39,9 +39,12 @@ MakeAgent = Callable[..., Agent]
 
 @pytest.fixture
 def make_agent(env_spec: EnvSpec, tiny_config: Callable[..., Config]) -> MakeAgent:
-    def make(objective: ObjectiveName = "contrastive", **world_model: object) -> Agent:
+    def make(
+        objective: ObjectiveName = "contrastive", obs: ObsName = "pixels", **world_model: object
+    ) -> Agent:
         torch.manual_seed(0)
         config = tiny_config(
+            obs=obs,
             world_model={"objective": objective, **world_model},
             actor_critic={"extra_updates": 0, "imagined_updates": 0},
         )
@@ -105,6 +108,34 @@ def test_each_loss_trains_its_parts_alone(loss_name: str, make_agent: MakeAgent,
     losses, _ = agent.model.losses(batch, latents)
     losses["value"] = agent.actor_critic.critic_loss(latents.state[:, :-1], batch.action, target)
     assert reached(agent, agent.model.reduce(losses[loss_name])) == TRAINS[loss_name]
+
+
+@pytest.mark.parametrize(
+    ("loss_name", "trained"),
+    [
+        ("label", {"encoder", "head"}),
+        ("future_label", {"encoder", "dynamics", "head"}),
+        ("consistency", {"encoder", "dynamics"}),
+    ],
+)
+def test_labels_train_their_head_and_what_lies_before_it(
+    loss_name: str, trained: set[str], make_agent: MakeAgent, batch: Batch
+) -> None:
+    agent = make_agent("supervised")
+    losses, _ = agent.model.losses(batch, agent.model.encode(batch, torch.Generator().manual_seed(0)))
+    assert reached(agent, agent.model.reduce(losses[loss_name])) == trained
+
+
+@pytest.mark.parametrize("obs", get_args(ObsName))
+def test_an_update_trains_the_encoder_of_whatever_is_seen(
+    obs: ObsName, make_agent: MakeAgent, batch: Batch
+) -> None:
+    agent = make_agent(obs=obs)
+    before = snapshot(agent)
+    agent.update(batch, torch.Generator().manual_seed(0))
+    assert changed(before, parts(agent)) == before.keys()
+    seen = {name.partition(".")[0] for name, _ in agent.model.encoder.named_parameters()}
+    assert seen - {"linear", "norm"} == {part.replace("state", "proprio") for part in obs.split("+")}
 
 
 def test_averages_never_require_gradient(make_agent: MakeAgent, batch: Batch) -> None:

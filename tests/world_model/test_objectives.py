@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from configs.schema import Config, ObjectiveName
+from configs.schema import Config, ObjectiveName, ObsName
 from envs.spec import EnvSpec
 from world_model.batch import Batch, Latents
+from world_model.model import WorldModel
 from world_model.nearness import choose_far, is_near
 from world_model.objectives.base import Objective
 from world_model.objectives.reconstruction import Decoder, Reconstruction
 from world_model.objectives.registry import OBJECTIVES
+from world_model.objectives.supervised import Supervised
 
 B, H, Z = 6, 3, 16
 EPISODE = torch.tensor([4, 4, 4, 9, 9, 7])
@@ -178,7 +180,50 @@ def test_the_decoder_learns_to_draw() -> None:
     assert float(error().detach()) < 0.1 * before
 
 
-@pytest.mark.parametrize("name", ["byol", "barlow", "vicreg", "triplet", "margin", "reconstruction"])
+def test_supervised_is_the_error_of_the_vector(
+    make_objective: MakeObjective, batch: Batch, latents: Latents
+) -> None:
+    objective = make_objective("supervised")
+    assert isinstance(objective, Supervised)
+    found = {name: loss.detach() for name, loss in objective(batch, latents).items()}
+    for row in range(B):
+        for k in range(H + 1):
+            with torch.no_grad():
+                told = objective.head(latents.z[row, k]).numpy()
+            label = [np.sign(x) * np.log1p(abs(x)) for x in batch.proprio[row, k].double().tolist()]
+            error = sum((t - y) ** 2 for t, y in zip(told, label, strict=True)) / len(label)
+            loss = found["label"][row] if k == 0 else found["future_label"][row, k - 1]
+            assert float(loss) == pytest.approx(error, rel=1e-5)
+            if k:
+                gap = (latents.z[row, k] - latents.z_key[row, k]).square().mean()
+                assert float(found["consistency"][row, k - 1]) == pytest.approx(float(gap), rel=1e-9)
+
+
+@pytest.mark.parametrize("obs", get_args(ObsName))
+def test_supervised_learns_its_labels(
+    obs: ObsName, env_spec: EnvSpec, tiny_config: Callable[..., Config], batch: Batch
+) -> None:
+    """From pixels as well, where the agent never sees the vector."""
+    torch.manual_seed(0)
+    config = tiny_config(
+        obs=obs, world_model={"objective": "supervised", "encoder": {"shift_padding": 0}, "latent_dim": 64}
+    )
+    model = WorldModel(env_spec, config.world_model, obs)
+    optimizer = torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=1e-2)
+    errors = []
+    for _ in range(150):
+        losses = model.objective(batch, model.encode(batch, torch.Generator().manual_seed(0)))
+        error = losses["label"].mean() + losses["future_label"].mean()
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        errors.append(float(error.detach()))
+    assert errors[-1] < 0.1 * errors[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["byol", "barlow", "vicreg", "triplet", "margin", "reconstruction", "supervised"]
+)
 def test_no_gradient_reaches_the_keys(
     name: ObjectiveName, make_objective: MakeObjective, batch: Batch, latents: Latents
 ) -> None:

@@ -13,6 +13,7 @@ from world_model.objectives.contrastive import Contrastive
 from world_model.objectives.distances import Margin, Triplet
 from world_model.objectives.reconstruction import Reconstruction
 from world_model.objectives.redundancy import Redundancy, barlow_twins_per_feature, vicreg_per_similarity
+from world_model.objectives.supervised import Supervised
 
 OBJECTIVES: dict[ObjectiveName, Callable[[EnvSpec, WorldModelOptions], Objective]] = {
     "contrastive": partial(Contrastive, augmentation=True, temporal=True, consistency=True),
@@ -25,5 +26,6 @@ OBJECTIVES: dict[ObjectiveName, Callable[[EnvSpec, WorldModelOptions], Objective
     "triplet": Triplet,
     "margin": Margin,
     "reconstruction": Reconstruction,
+    "supervised": Supervised,
     "none": Objective,
 }
