@@ -465,5 +465,5 @@ def test_workers_see_what_this_process_sees() -> None:
         ) as pool:
             assert isinstance(pool, ProcessPool) != in_process
             assert pool.env_spec.distract == ALL_HARD
-            frames.append(pool.reset({0: 12})[0][0])
+            frames.append(pool.reset({0: 12})[0][0].pixels)
     np.testing.assert_array_equal(frames[0], frames[1])
