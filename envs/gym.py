@@ -83,6 +83,7 @@ class GymEnv(gym.Env):
             can_terminate=identifier not in _ENDLESS,
             physics_dim=info["physics"].size,
             look=look,
+            distract=distract,
             proprio_dim=info["proprio"].size,
         )
         self.observation_space = gym.spaces.Box(0, 255, self.env_spec.obs_shape, np.uint8)

@@ -74,7 +74,9 @@ def measure(config: Config, device: torch.device) -> dict[str, Any]:
     Returns:
         Medians: frames rendered (None where none are) and decisions of the environment a second;
         milliseconds for sampling, augmenting, an update (without sampling) and acting (one decision of each
-        environment); updates a second with sampling; the shares of a training step; peak memory in MiB.
+        environment); updates a second with sampling; the shares of a training step (rendering has one step of
+        the physics in it, augmentation is that of the keys, update the rest); peak memory in MiB, of this
+        process and of the device.
     """
     import torch
 
@@ -98,11 +100,19 @@ def measure(config: Config, device: torch.device) -> dict[str, Any]:
     update_s = _median(lambda: update(batch), device)
     act_s = _median(lambda: controller.act(obs, config.training.exploration_std), device)
     per_decision = config.training.updates_per_step * config.envs
-    parts = {"environment": step_s, "acting": act_s, "sampling": sample_s * per_decision}
-    parts["update"] = update_s * per_decision
+    render_fps = _render_fps(config)
+    draw_s = min(step_s, 1 / render_fps) if render_fps else 0.0
+    parts = {
+        "rendering": draw_s,
+        "physics": step_s - draw_s,
+        "acting": act_s,
+        "sampling": sample_s * per_decision,
+        "augmentation": min(augment_s, update_s) * per_decision,
+        "update": max(0.0, update_s - augment_s) * per_decision,
+    }
     return {
         "env_steps_per_s": config.envs / step_s,
-        "render_fps": _render_fps(config),
+        "render_fps": render_fps,
         "sample_ms": 1e3 * sample_s,
         "augment_ms": 1e3 * augment_s,
         "update_ms": 1e3 * update_s,
@@ -114,6 +124,7 @@ def measure(config: Config, device: torch.device) -> dict[str, Any]:
         "horizon": config.world_model.horizon,
         "envs": config.envs,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_cuda_mb": torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None,
     }
 
 

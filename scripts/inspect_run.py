@@ -28,7 +28,7 @@ class InspectOptions(Options):
     run: Annotated[Path, tyro.conf.Positional]
     """Run directory of `nearfar train`."""
     episode: NonNegative | None = None
-    """Stored episode to look at; unset: the newest."""
+    """Stored episode to look at; unset: the newest that is long enough."""
     horizon: Positive = 8
     """Decisions imagined ahead."""
     gallery: Positive = 40
@@ -59,10 +59,17 @@ def _chosen_episodes(options: InspectOptions) -> list[Episode]:
     """The episode to look at, then the others of the gallery."""
     from envs.episodes import EpisodeStore
 
+    if not options.run.is_dir():
+        raise ConfigError(
+            f"{options.run} is a checkpoint without its episodes: name the directory of the run"
+        )
     store = EpisodeStore(options.run / "episodes")
     if not len(store):
         raise ConfigError(f"{options.run / 'episodes'} holds no episodes: name the directory of a run")
-    identifier = store.ids()[-1] if options.episode is None else options.episode
+    identifier = options.episode
+    if identifier is None:
+        long_enough = (each for each in reversed(store.ids()) if store.read(each).steps > options.horizon)
+        identifier = next(long_enough, store.ids()[-1])
     if identifier not in store.ids():
         raise ConfigError(f"no episode {identifier} there: it holds {store.ids()[0]} to {store.ids()[-1]}")
     chosen = store.read(identifier)
@@ -96,7 +103,8 @@ def _draw(agent: Agent, gallery: list[Seen], horizon: int, out: Path) -> None:
     pictures.draw_imagination(seen, starts, matches, searched, out / "imagination.png")
     plans = [inspection.candidate_plans(agent, seen.state[start], CANDIDATES) for start in starts]
     pictures.draw_candidates(seen, starts, plans, out / "plans.png")
-    realised = inspection.realised_returns(seen.episode.reward, agent.discount)
+    after = 0.0 if seen.episode.terminated[-1] else float(seen.value[-1])
+    realised = inspection.realised_returns(seen.episode.reward, agent.discount, after)
     pictures.draw_traces(seen, realised, out / "values.png")
     pictures.draw_similarity(seen, out / "similarity.png")
 

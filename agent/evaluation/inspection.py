@@ -177,9 +177,19 @@ def _actions(agent: Agent, state: Tensor, offsets: Tensor) -> Tensor:
     return torch.stack(actions, dim=1)
 
 
-def realised_returns(reward: NDArray[np.float32], discount: float) -> NDArray[np.float64]:
-    """Discounted sum of the rewards that followed each observation, (T,) -> (T + 1,)."""
-    returns = np.zeros(len(reward) + 1)
+def realised_returns(reward: NDArray[np.float32], discount: float, value_after: float) -> NDArray[np.float64]:
+    """Discounted sum of the rewards that followed each observation.
+
+    Args:
+        reward: (T,).
+        discount: per decision.
+        value_after: what is expected after the last observation: nothing after the end of the task, and the
+            critics' value where only time ran out, as in their own targets.
+
+    Returns:
+        (T + 1,).
+    """
+    returns = np.full(len(reward) + 1, value_after)
     for t in range(len(reward) - 1, -1, -1):
         returns[t] = reward[t] + discount * returns[t + 1]
     return returns

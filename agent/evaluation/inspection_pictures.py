@@ -82,7 +82,13 @@ def draw_traces(seen: Seen, realised: NDArray[np.float64], path: Path) -> None:
         top.step(np.arange(steps), seen.episode.reward, where="post", color=COLOURS[0], linewidth=1.6)
         top.set_ylabel("reward")
         bottom.plot(seen.value, color=COLOURS[0], linewidth=2.0, label="value of the critics")
-        bottom.plot(realised, color=COLOURS[1], linewidth=1.4, linestyle="--", label="realised, discounted")
+        bottom.plot(
+            realised,
+            color=COLOURS[1],
+            linewidth=1.4,
+            linestyle="--",
+            label="realised, discounted (at a time limit: and the value then)",
+        )
         bottom.set_ylabel("value")
         bottom.set_xlabel("decision")
         bottom.legend(frameon=False, fontsize=10)

@@ -115,12 +115,27 @@ def test_candidates_are_worth_what_the_planner_thinks(
     with torch.no_grad():
         first, predicted = rollout(agent, state[None], torch.zeros(1, horizon, 2))
     np.testing.assert_allclose(found.policy[0], first[0], rtol=1e-5)
-    assert abs(found.predicted - float(predicted)).min() < abs(found.predicted).max()
+    # each candidate is worth what its own actions lead to
+    with torch.no_grad():
+        for actions, expected in zip(found.action, found.predicted, strict=True):
+            policy, states = agent.act, [state[None]]
+            for action in actions:
+                states.append(agent.step(states[-1], torch.tensor(action, dtype=torch.float32)[None])[0])
+            offsets = [
+                torch.tensor(action, dtype=torch.float32) - policy(each)[0]
+                for action, each in zip(actions, states, strict=False)
+            ]
+            _, worth = rollout(agent, state[None], torch.stack(offsets)[None])
+            assert float(worth) == pytest.approx(expected, rel=1e-4)
+    assert np.ptp(found.predicted) > 1e-3 * abs(float(predicted)), "or they could not be told apart"
 
 
 def test_realised_returns_are_discounted() -> None:
     rewards = np.array([1.0, 2.0, 4.0], np.float32)
-    np.testing.assert_allclose(realised_returns(rewards, 0.5), [1 + 0.5 * (2 + 0.5 * 4), 2 + 0.5 * 4, 4, 0])
+    ended = [1 + 0.5 * (2 + 0.5 * 4), 2 + 0.5 * 4, 4, 0]
+    np.testing.assert_allclose(realised_returns(rewards, 0.5, value_after=0.0), ended)
+    cut = [returns + 8 * 0.5**left for returns, left in zip(ended, (3, 2, 1, 0), strict=True)]
+    np.testing.assert_allclose(realised_returns(rewards, 0.5, value_after=8.0), cut)
 
 
 @pytest.fixture

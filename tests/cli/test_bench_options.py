@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from unittest import mock
 
+import pytest
 import torch
 
 import envs
@@ -35,7 +36,10 @@ def test_parts_are_timed_as_configured(tiny_config: Callable[..., Config]) -> No
     (obs,) = act.call_args.args[1].values()
     assert obs.pixels.shape == (9, 40, 40)
     assert (result["batch_size"], result["horizon"], result["envs"]) == (6, 3, 1)
-    parts = {"sampling": result["sample_ms"] / 2, "update": result["update_ms"] / 2}
-    parts |= {"acting": result["act_ms"], "environment": 1000 / result["env_steps_per_s"]}
-    for name, milliseconds in parts.items():
-        assert abs(result["shares"][name] - milliseconds / sum(parts.values())) < 1e-6
+    step, draw = 1000 / result["env_steps_per_s"], 1000 / result["render_fps"]
+    parts = {"rendering": min(step, draw), "physics": max(0.0, step - draw), "acting": result["act_ms"]}
+    parts |= {"sampling": result["sample_ms"] / 2, "augmentation": result["augment_ms"] / 2}
+    parts["update"] = (result["update_ms"] - result["augment_ms"]) / 2
+    assert result["shares"] == pytest.approx(
+        {name: milliseconds / sum(parts.values()) for name, milliseconds in parts.items()}
+    )

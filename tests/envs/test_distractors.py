@@ -441,6 +441,8 @@ def test_the_choice_is_a_fact_of_the_environment() -> None:
     env = make("cartpole-swingup", " color=easy , background=hard ")
     assert env_spec_of(env).distract == "background=hard,colour=easy"
     assert env_spec_of(make("cartpole-swingup")).distract == "none"
+    body = make_env("gym/Hopper-v5", size=32, distract="camera=easy")
+    assert env_spec_of(body).distract == "camera=easy"
 
 
 def test_a_task_without_a_scene_has_nothing_to_change() -> None:
