@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +13,9 @@ from torch import Tensor
 from agent import checkpoint
 from agent.actor_critic import ActorCritic
 from agent.agent import Agent
-from configs.schema import Config, ObjectiveName
+from configs.schema import Config
 from envs.spec import EnvSpec
+from tests.objectives import EVERY_OBJECTIVE
 from world_model.batch import Batch
 
 MakeAgent = Callable[..., Agent]
@@ -230,18 +231,7 @@ def test_bfloat16_stays_close_to_float32(make_agent: MakeAgent, batches: list[Ba
     assert dtypes == {torch.float32}
 
 
-VARIATIONS: list[dict[str, Any]] = [
-    {"positives": "near"},
-    {"hardness": 0.5},
-    {"decoupled": True},
-    {"queue": 64},
-    {"similarity": "bilinear"},
-]
-
-
-@pytest.mark.parametrize(
-    "options", [*({"objective": name} for name in get_args(ObjectiveName)), *VARIATIONS], ids=str
-)
+@pytest.mark.parametrize("options", EVERY_OBJECTIVE, ids=str)
 def test_what_stands_beyond_the_end_of_an_episode_is_not_learnt_from(
     make_agent: MakeAgent, batches: list[Batch], options: dict[str, Any]
 ) -> None:

@@ -17,10 +17,11 @@ from agent.graphed import WARM_UP, GraphedUpdate
 from agent.loop import Loop
 from agent.replay import Replay
 from agent.seeding import Streams
-from configs.schema import Config, ControlName, ObjectiveName
+from configs.schema import Config, ControlName
 from envs.counting import CountingEnv
 from envs.spec import EnvSpec, Observation, Transition
 from envs.vector import SerialPool
+from tests.objectives import EVERY_OBJECTIVE
 from world_model.augment import draw_shifts, shift
 from world_model.batch import Batch
 
@@ -79,16 +80,6 @@ def test_bfloat16_stays_close_to_float32(make_agent: MakeAgent, batches: list[Ba
     expected = train(make_agent(CPU), batches[:3])
     found = train(make_agent(CUDA, precision="bfloat16"), batches[:3])
     assert_close(found, expected, rel=0.05, abs=0.02)
-
-
-VARIATIONS: list[dict[str, Any]] = [
-    {"positives": "near"},
-    {"hardness": 0.5},
-    {"decoupled": True},
-    {"queue": 64},
-    {"similarity": "bilinear"},
-]
-EVERY_OBJECTIVE = [*({"objective": name} for name in get_args(ObjectiveName)), *VARIATIONS]
 
 
 @pytest.mark.parametrize(
