@@ -39,9 +39,10 @@ def until(run: RunCurve, frames: int, label: str) -> RunCurve:
     return replace(run, label=label, evaluations=kept)
 
 
-def draw(name: str, runs: list[RunCurve]) -> None:
+def draw(name: str, runs: list[RunCurve], *, is_timed: bool) -> None:
     """One picture of runs of one task, beside what was published at 100k frames."""
-    draw_learning_curve(runs, published_scores(runs[0].task, 100_000), FIGURES / f"{name}.png")
+    published = published_scores(runs[0].task, 100_000)
+    draw_learning_curve(runs, published, FIGURES / f"{name}.png", is_timed=is_timed)
 
 
 def row(*cells: object) -> str:
@@ -55,9 +56,12 @@ def header(*cells: str) -> Iterator[str]:
     yield row(*("---" for _ in cells))
 
 
-def score_table(groups: dict[str, list[RunCurve]]) -> Iterator[str]:
-    """Last evaluation of each seed, its mean over seeds, training time, and published figures."""
-    yield from header("task", "run", "frames", "each seed", "mean", "minutes", *COMPARED)
+def score_table(groups: dict[str, list[RunCurve]], *, is_timed: bool) -> Iterator[str]:
+    """Last evaluation of each seed, its mean over seeds, training time, and published figures.
+
+    Runs beside others have no times that say anything.
+    """
+    yield from header("task", "run", "frames", "each seed", "mean", *is_timed * ["minutes"], *COMPARED)
     for label, runs in groups.items():
         last = [run.evaluations[-1] for run in runs]
         published = {score.method: score.return_mean for score in published_scores(runs[0].task, 100_000)}
@@ -67,7 +71,7 @@ def score_table(groups: dict[str, list[RunCurve]]) -> Iterator[str]:
             " ".join(sorted({f"{evaluation.frames:,}" for evaluation in last})),
             ", ".join(f"{evaluation.return_mean:.0f}" for evaluation in last),
             f"**{statistics.fmean(evaluation.return_mean for evaluation in last):.0f}**",
-            ", ".join(f"{evaluation.seconds / 60:.1f}" for evaluation in last),
+            *is_timed * [", ".join(f"{evaluation.seconds / 60:.1f}" for evaluation in last)],
             *(f"{published[method]:.0f}" if method in published else "" for method in COMPARED),
         )
 
@@ -111,16 +115,16 @@ def main() -> None:
     own, original = runs_of("cartpole"), runs_of("original")
     if not any(runs_of(suite) for suite in ("cartpole", "original", "tasks", "terminations", "objectives")):
         raise SystemExit(f"no results under {RESULTS} yet: run `python benchmarks/suite.py cartpole` first")
-    if own:
-        draw("cartpole-swingup", [run for runs in (own | original).values() for run in runs])
-    tasks = runs_of("tasks") | runs_of("terminations")
-    for name, runs in tasks.items():
-        draw(name, runs)
-    if groups := own | original | tasks:
-        print(*score_table(groups), sep="\n", end="\n\n")
+    if alone := own | original:
+        draw("cartpole-swingup", [run for runs in alone.values() for run in runs], is_timed=True)
+        print(*score_table(alone, is_timed=True), sep="\n", end="\n\n")
+    if tasks := runs_of("tasks") | runs_of("terminations"):
+        for name, runs in tasks.items():
+            draw(name, runs, is_timed=False)
+        print(*score_table(tasks, is_timed=False), sep="\n", end="\n\n")
     if objectives := runs_of("objectives"):
         objectives |= {"contrastive": [until(run, 60_000, "contrastive") for run in own.get("cpu", [])]}
-        draw("objectives", [run for runs in objectives.values() for run in runs])
+        draw("objectives", [run for runs in objectives.values() for run in runs], is_timed=False)
         print(*course_table(objectives, 10_000), sep="\n", end="\n\n")
     if (RESULTS / "control.csv").exists():
         print(*control_table(RESULTS / "control.csv"), sep="\n")

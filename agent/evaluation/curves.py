@@ -21,7 +21,11 @@ _DMC_RETURN = 1000.0  # every dm_control episode can earn at most this
 
 
 def draw_learning_curve(
-    runs: Sequence[RunCurve], published: Sequence[PublishedScore], path: Path | str
+    runs: Sequence[RunCurve],
+    published: Sequence[PublishedScore],
+    path: Path | str,
+    *,
+    is_timed: bool = True,
 ) -> None:
     """Draw returns against environment frames; the same input gives the same bytes.
 
@@ -33,6 +37,7 @@ def draw_learning_curve(
         runs: runs of one task, each with an evaluation at least.
         published: figures of that task; may be empty.
         path: the PNG; its directory is made.
+        is_timed: whether training time says anything, which is shown where there is one label only.
 
     Raises:
         ValueError: no runs, a run without evaluations, or more than one task.
@@ -51,7 +56,7 @@ def draw_learning_curve(
         for index, (label, group) in enumerate(groups.items()):
             _draw_group(axes, label, group, COLOURS[index % len(COLOURS)])
         _draw_published(axes, published)
-        if len(groups) == 1:
+        if len(groups) == 1 and is_timed:
             _minutes_axis(axes, runs)
         figure.text(0.085, 0.945, tasks.pop(), fontsize=16, fontweight="bold", va="center")
         axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.01), frameon=False, fontsize=12)

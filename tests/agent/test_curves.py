@@ -46,6 +46,14 @@ def test_published_figures_are_drawn(tmp_path: Path) -> None:
     assert pictures[0] != pictures[1]
 
 
+def test_times_that_say_nothing_are_left_out(tmp_path: Path) -> None:
+    pictures = []
+    for is_timed in (True, False):
+        draw_learning_curve([ONE], [], tmp_path / "curve.png", is_timed=is_timed)
+        pictures.append((tmp_path / "curve.png").read_bytes())
+    assert pictures[0] != pictures[1]
+
+
 def test_mean_stands_where_all_runs_have_been() -> None:
     frames, mean = mean_curve([ONE, TWO])
     np.testing.assert_array_equal(frames, [10_000, 30_000, 50_000])
