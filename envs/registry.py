@@ -8,7 +8,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from configs.schema import NO_DISTRACTORS, DistractorOptions
@@ -173,32 +174,16 @@ def make_env(
     ensure_backend(needed=needs_backend(task, size))
     suite, _, name = task.partition("/")
     # MuJoCo reads the choice of backend when it is imported, so these imports come after it.
+    build: Callable[..., gym.Env]
     if suite == "gym":
         from envs.gym import GymEnv
 
-        return GymEnv(
-            name,
-            seed=seed,
-            size=size,
-            look=look,
-            distract=distract,
-            action_repeat=repeat,
-            stack=stack,
-        )
+        build = partial(GymEnv, name)
+    else:
+        from envs.dmc import DmcEnv
 
-    from envs.dmc import DmcEnv
-
-    domain, _, name = name.partition("-")
-    return DmcEnv(
-        domain,
-        name,
-        seed=seed,
-        size=size,
-        look=look,
-        distract=distract,
-        action_repeat=repeat,
-        stack=stack,
-    )
+        build = partial(DmcEnv, *name.split("-", 1))
+    return build(seed=seed, size=size, look=look, distract=distract, action_repeat=repeat, stack=stack)
 
 
 def needs_backend(task: str, size: int) -> bool:

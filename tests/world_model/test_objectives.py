@@ -196,7 +196,7 @@ def test_supervised_is_the_error_of_the_vector(
             assert float(loss) == pytest.approx(error, rel=1e-5)
             if k:
                 gap = (latents.z[row, k] - latents.z_key[row, k]).square().mean()
-                assert found["consistency"][row, k - 1].item() == pytest.approx(float(gap), rel=1e-9)
+                assert found["consistency"][row, k - 1].item() == pytest.approx(gap.item(), rel=1e-9)
 
 
 @pytest.mark.parametrize("obs", get_args(ObsName))

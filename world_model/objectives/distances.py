@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from configs.schema import WorldModelOptions
 from envs.spec import EnvSpec
 from world_model.batch import Batch, Latents
-from world_model.losses import margin_contrastive, triplet
+from world_model.losses import margin_contrastive
 from world_model.nearness import choose_far, is_near
 from world_model.objectives.base import consistency
 from world_model.objectives.projected import Projected
@@ -21,9 +23,16 @@ class Distances(Projected):
     (rows drawn in pairs always do), else of another episode.
     """
 
-    def __init__(self, env_spec: EnvSpec, options: WorldModelOptions) -> None:
-        """Draw the projection."""
+    def __init__(
+        self,
+        env_spec: EnvSpec,
+        options: WorldModelOptions,
+        *,
+        loss: Callable[[Tensor, Tensor, Tensor], Tensor],
+    ) -> None:
+        """Use a loss of queries, keys and negatives, (N, P) three times -> (N,)."""
         super().__init__(env_spec, options)
+        self.loss = loss
         self.weights = {
             "temporal": options.temporal_weight,
             "consistency": options.consistency_weight,
@@ -35,30 +44,17 @@ class Distances(Projected):
         episode, time = batch.key_positions
         unfit = is_near(episode, time, self.options.near_window) | batch.is_beyond.flatten()
         negative = key[choose_far(unfit, episode[:, None] == episode)]
-        losses = self.distance_loss(query, key, negative)
         return {
-            "temporal": losses.unflatten(0, (len(batch.time), batch.horizon)),
+            "temporal": self.loss(query, key, negative).unflatten(0, (len(batch.time), batch.horizon)),
             "consistency": consistency(latents),
         }
 
-    def distance_loss(self, query: Tensor, key: Tensor, negative: Tensor) -> Tensor:
-        """Loss of each row, (N, P) three times -> (N,)."""
-        raise NotImplementedError
 
+def margin_of_both_pairs(query: Tensor, key: Tensor, negative: Tensor) -> Tensor:
+    """The own key near, a far one at least a margin away, the mean of both pairs: (N, P) three times -> (N,).
 
-class Triplet(Distances):
-    """The own key has to be nearer than a far one, by a margin (Schroff et al., arXiv:1503.03832)."""
-
-    def distance_loss(self, query: Tensor, key: Tensor, negative: Tensor) -> Tensor:
-        """Loss of each row, (N, P) three times -> (N,)."""
-        return triplet(query, key, negative)
-
-
-class Margin(Distances):
-    """The own key near, a far one at least a margin away (Hadsell et al. 2006), the mean of both pairs."""
-
-    def distance_loss(self, query: Tensor, key: Tensor, negative: Tensor) -> Tensor:
-        """Loss of each row, (N, P) three times -> (N,)."""
-        is_negative = torch.arange(2 * len(query), device=query.device) >= len(query)
-        pairs = margin_contrastive(torch.cat((query, query)), torch.cat((key, negative)), is_negative)
-        return pairs.unflatten(0, (2, len(query))).mean(dim=0)
+    Source: Hadsell et al. 2006, "Dimensionality reduction by learning an invariant mapping".
+    """
+    is_negative = torch.arange(2 * len(query), device=query.device) >= len(query)
+    pairs = margin_contrastive(torch.cat((query, query)), torch.cat((key, negative)), is_negative)
+    return pairs.unflatten(0, (2, len(query))).mean(dim=0)

@@ -7,10 +7,11 @@ from functools import partial
 
 from configs.schema import ObjectiveName, WorldModelOptions
 from envs.spec import EnvSpec
+from world_model.losses import triplet
 from world_model.objectives.base import Objective, Predictive
 from world_model.objectives.bootstrapped import Bootstrapped
 from world_model.objectives.contrastive import Contrastive
-from world_model.objectives.distances import Margin, Triplet
+from world_model.objectives.distances import Distances, margin_of_both_pairs
 from world_model.objectives.reconstruction import Reconstruction
 from world_model.objectives.redundancy import Redundancy, barlow_twins_per_feature, vicreg_per_similarity
 from world_model.objectives.supervised import Supervised
@@ -23,8 +24,8 @@ OBJECTIVES: dict[ObjectiveName, Callable[[EnvSpec, WorldModelOptions], Objective
     "byol": Bootstrapped,
     "barlow": partial(Redundancy, loss=barlow_twins_per_feature),
     "vicreg": partial(Redundancy, loss=vicreg_per_similarity),
-    "triplet": Triplet,
-    "margin": Margin,
+    "triplet": partial(Distances, loss=triplet),
+    "margin": partial(Distances, loss=margin_of_both_pairs),
     "reconstruction": Reconstruction,
     "supervised": Supervised,
     "none": Objective,
