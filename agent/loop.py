@@ -31,7 +31,8 @@ from agent.reporting import Reporter
 from agent.rollout import evaluate
 from agent.seeding import Streams
 from configs.schema import Config, TrainingOptions
-from envs.episodes import EpisodeBuilder, EpisodeStore
+from envs.episodes import EpisodeStore
+from envs.recording import EpisodeBuilder
 from envs.spec import Observation, Pool, StepResult, Transition, WorkerError
 from world_model.batch import Batch
 

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.episodes import Episode, EpisodeError, EpisodeStore
+from envs.episodes import EpisodeError, EpisodeStore
+from envs.recording import Episode
 from envs.spec import EnvSpec, Observation, Transition
 from world_model.batch import Batch
 

@@ -19,7 +19,7 @@ from typing import get_args
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from configs.schema import NO_DISTRACTORS, DistractorOptions, StrengthName
+from configs.distractors import NO_DISTRACTORS, DistractorOptions, StrengthName
 from envs import make_env
 
 ROOT = Path(__file__).parent.parent

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from configs.schema import NO_DISTRACTORS
+from configs.distractors import NO_DISTRACTORS
 from envs.rendering import (
     BACKENDS,
     PACKAGES,

@@ -19,7 +19,7 @@ from typing import Protocol
 import mujoco
 import numpy as np
 
-from configs.schema import DistractorOptions
+from configs.distractors import DistractorOptions
 from envs.backgrounds import Background, Clip, Waves, load_clip, split_clips
 
 

@@ -15,7 +15,7 @@ from dm_control.mujoco.wrapper import MjData
 from gymnasium.envs.mujoco import MujocoEnv
 from PIL import Image
 
-from configs.schema import NO_DISTRACTORS
+from configs.distractors import NO_DISTRACTORS
 from envs.registry import TaskError
 from envs.rendering import FrameCamera, NoCamera, make_camera
 from envs.spec import EnvSpec

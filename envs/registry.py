@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from configs.schema import NO_DISTRACTORS, DistractorOptions
+from configs.distractors import NO_DISTRACTORS, DistractorOptions
 
 if TYPE_CHECKING:
     import gymnasium as gym

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from configs.schema import NO_DISTRACTORS, DistractorOptions
+from configs.distractors import NO_DISTRACTORS, DistractorOptions
 
 if TYPE_CHECKING:
     import mujoco
@@ -234,7 +234,7 @@ def make_camera(
         size: height and width in pixels; 0: nothing is drawn.
         camera_id: camera of the model, or -1 for a free one.
         look: `fast` or `original`.
-        distract: distractors, in the text form of `configs.schema.DistractorOptions`.
+        distract: distractors, in the text form of `configs.distractors.DistractorOptions`.
         seed: determines the distractors of episodes that begin without a seed of their own.
         pose: where the free camera stands; unset: where it sees the whole model.
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from configs.schema import NO_DISTRACTORS
+from configs.distractors import NO_DISTRACTORS
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class EnvSpec:
         can_terminate: whether the task may end before its time limit.
         physics_dim: entries of the physics state vector, float64.
         look: `fast` or `original` rendering.
-        distract: distractors of the pixels, in the text form of `configs.schema.DistractorOptions`.
+        distract: distractors of the pixels, in the text form of `configs.distractors.DistractorOptions`.
         proprio_dim: D, entries of the task's own observation vector (proprioception), float32; 0 where it
             has none.
     """

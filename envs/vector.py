@@ -17,7 +17,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from configs.schema import NO_DISTRACTORS
+from configs.distractors import NO_DISTRACTORS
 from envs.registry import COUNTING, TaskError, canonical_task, check_distractors, make_env, needs_backend
 from envs.rendering import ensure_backend
 from envs.spec import Observation, Pool, StepResult, WorkerError

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from configs.distractors import NO_DISTRACTORS, DistractorText
 from configs.load import ConfigError
-from configs.schema import NO_DISTRACTORS, ControlName, DistractorText, NonNegative, Options, Positive
+from configs.schema import ControlName, NonNegative, Options, Positive
 from scripts.options import parse_flags
 from scripts.wiring import choose_backend, make_evaluation_pool, resolve_device
 

@@ -15,7 +15,7 @@ from scripts.options import parse_flags
 if TYPE_CHECKING:
     from agent.agent import Agent
     from agent.evaluation.inspection import Seen
-    from envs.episodes import Episode
+    from envs.recording import Episode
 
 STARTS = 4  # states of the episode that are imagined and planned from
 CANDIDATES = 200

@@ -15,15 +15,15 @@ ROOMS = ("agent", "configs", "envs", "scripts", "world_model")
 
 # They import nothing of the project, and anyone may import them.
 FOUNDATIONS = ("agent.logger", "agent.checkpoint", "agent.seeding")
-EXPERIENCE = ("envs.spec", "envs.episodes", "envs.datasets")
-OPTIONS = "configs.schema"
+EXPERIENCE = ("envs.spec", "envs.recording", "envs.episodes", "envs.datasets")
+OPTIONS = ("configs.schema", "configs.distractors")
 
 # Module or package -> what it may import besides itself and the foundations; the longest prefix counts.
 ALLOWED: dict[str, tuple[str, ...]] = {
     "configs": (),
-    "envs": (OPTIONS,),
-    **dict.fromkeys(EXPERIENCE, (*EXPERIENCE, OPTIONS)),
-    "world_model": (*EXPERIENCE, OPTIONS),
+    "envs": OPTIONS,
+    **dict.fromkeys(EXPERIENCE, (*EXPERIENCE, *OPTIONS)),
+    "world_model": (*EXPERIENCE, *OPTIONS),
     "agent": ("world_model", *EXPERIENCE, "configs"),
     "scripts": ROOMS,
 }

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from agent.agent import Agent
 from agent.planner import PLANNERS, rollout
-from envs.episodes import Episode
+from envs.recording import Episode
 from world_model.batch import Latents
 
 _ROWS = 256  # observations encoded at once

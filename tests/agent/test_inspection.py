@@ -24,7 +24,8 @@ from agent.evaluation.inspection import (
 from agent.planner import rollout
 from configs.load import dump_yaml
 from configs.schema import Config
-from envs.episodes import Episode, EpisodeInfo, EpisodeStore
+from envs.episodes import EpisodeStore
+from envs.recording import Episode, EpisodeInfo
 from envs.spec import EnvSpec, Observation
 from scripts import cli
 

@@ -12,7 +12,8 @@ from scipy.stats import chisquare
 
 from agent import checkpoint
 from agent.replay import Replay
-from envs.episodes import EpisodeBuilder, EpisodeError, EpisodeStore
+from envs.episodes import EpisodeError, EpisodeStore
+from envs.recording import EpisodeBuilder
 from envs.spec import EnvSpec, Observation, Transition
 from world_model.batch import Batch
 

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from configs.distractors import DistractorOptions
 from configs.load import (
     PRESET_DIRECTORY,
     ConfigError,
@@ -17,7 +18,7 @@ from configs.load import (
     preset_names,
     save_config,
 )
-from configs.schema import Config, DistractorOptions, ObjectiveName, WorldModelOptions
+from configs.schema import Config, ObjectiveName, WorldModelOptions
 
 DEFAULT = Config()
 

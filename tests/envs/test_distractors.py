@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs.schema import DistractorOptions
+from configs.distractors import DistractorOptions
 from envs import distractors, make_env
 from envs.backgrounds import DistractorError, Waves
 from envs.distractors import (

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from envs.episodes import Episode, EpisodeBuilder, EpisodeError, EpisodeInfo, EpisodeStore
+from envs.episodes import EpisodeError, EpisodeStore
+from envs.recording import Episode, EpisodeBuilder, EpisodeInfo
 from envs.spec import EnvSpec, Observation, Transition
 
 ROOT = Path(__file__).parents[2]
