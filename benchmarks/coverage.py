@@ -28,7 +28,7 @@ POPULATION = 100_000
 
 def normal(draw: np.random.Generator, runs: int, tasks: int) -> Array:
     """Tasks of different height and spread, (R, T)."""
-    height, spread = np.linspace(0.2, 0.9, tasks), np.linspace(0.15, 0.05, tasks)
+    height, spread = np.linspace(0.9, 0.2, tasks), np.linspace(0.05, 0.15, tasks)
     return draw.normal(height, spread, (runs, tasks))
 
 
