@@ -52,7 +52,7 @@ def test_iqm_is_the_mean_of_the_middle_half(shape: tuple[int, int]) -> None:
 
 def test_iqm_of_known_scores() -> None:
     assert iqm([[0, 1, 2, 3], [4, 5, 6, 700]]) == 3.5
-    assert iqm([[1e16], [1], [2], [3]]) == 2.5  # what is left out leaves no trace
+    assert iqm([[1e16], [1.0], [2.0], [3.0]]) == 2.5  # what is left out leaves no trace
 
 
 def test_mean_median_and_gap() -> None:
@@ -166,7 +166,7 @@ def test_runs_that_never_got_there_are_later_than_all(
         (lambda: iqm([1.0, 2.0]), r"scores \(R, T\).*found shape \(2,\).*scores\[:, None\]"),
         (lambda: mean(np.zeros((2, 0))), r"found shape \(2, 0\)"),
         (lambda: median(np.zeros((2, 3, 4))), r"found shape \(2, 3, 4\)"),
-        (lambda: iqm([[1, math.nan], [2, math.inf]]), r"2 of 4 that are not, the first nan at \(0, 1\)"),
+        (lambda: iqm([[1.0, math.nan], [2.0, math.inf]]), r"2 of 4 that are not, the first nan at \(0, 1\)"),
         (lambda: performance_profile([[1]], [[0]]), r"thresholds \(K\).*\(1, 1\)"),
         (lambda: probability_of_improvement([[1, 2]], [[1]]), r"same tasks, found \(1, 2\) and \(1, 1\)"),
         (lambda: probability_of_improvement([[1]], [[math.nan]]), "finite y"),
