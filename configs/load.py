@@ -111,10 +111,19 @@ def save_config(config: Config, path: Path) -> None:
     Raises:
         OSError: it cannot be written; `filename` says which.
     """
+    write_text(path, dump_yaml(config))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, so that a crash leaves the old one or the new one.
+
+    Raises:
+        OSError: it cannot be written; `filename` says which.
+    """
     temporary = path.with_name(f"{path.name}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            file.write(dump_yaml(config))
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -175,6 +184,8 @@ def _describe_one(problem: Any, model: type[BaseModel], prefix: str) -> str:
     option = (prefix + ".".join(location)).removesuffix(".")  # no location: the group as a whole
     if problem["type"] == "extra_forbidden":
         return f"unknown option {option}{near_names(location[-1], _options_beside(location, model))}"
+    if problem["type"] == "missing":
+        return f"{option} is missing"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":  # from the schema's own validators, whose input is a whole group
         return f"{option}: {message}" if option else message

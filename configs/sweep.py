@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
-from configs.load import ConfigError, configure, describe, flatten, near_names, read_values
+from configs.load import ConfigError, configure, describe, flatten, near_names, read_values, write_text
 from configs.schema import Config, Options
 
 SWEEP_DIRECTORY = Path(__file__).parent / "sweeps"
@@ -136,6 +136,10 @@ def make_sweep(values: Mapping[str, Any], source: str) -> Sweep:
         raise ConfigError(f"in {source}: {describe(error, Sweep)}") from error
 
 
-def dump_sweep(sweep: Sweep) -> str:
-    """A sweep file that says the same."""
-    return yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False)
+def save_sweep(sweep: Sweep, path: Path) -> None:
+    """Write a sweep file that says the same; a crash leaves the old file or the new one.
+
+    Raises:
+        OSError: it cannot be written; `filename` says which.
+    """
+    write_text(path, yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -111,41 +112,29 @@ def expected_seconds(
     Returns:
         A function of a run: expected seconds from start to end; None: nothing like it was measured.
     """
-    whole = [record for record in records if record.state == "finished" and record.attempts == 1]
+    ratios: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for record in records:
+        if record.state == "finished" and record.attempts == 1:
+            for kind in _kinds(record.run):
+                ratios[kind].append(record.seconds / _size(costs[record.run.key]))
 
     def seconds(run: PlannedRun) -> float | None:
-        for alike in (_has_task_and_variant, _has_task, _has_variant, _is_any):
-            if found := [record for record in whole if alike(record.run, run)]:
-                return _scaled(found, costs, run)
+        for kind in _kinds(run):
+            if kind in ratios:
+                return statistics.fmean(ratios[kind]) * _size(costs[run.key])
         return costs[run.key].seconds
 
     return seconds
 
 
-def _scaled(finished: list[RunRecord], costs: Mapping[str, Cost], run: PlannedRun) -> float:
-    """The time of finished runs, in proportion to updates where neither has an estimate of its time."""
-
-    def size(key: str) -> float:
-        cost = costs[key]
-        return max(1.0, cost.updates if cost.seconds is None else cost.seconds)
-
-    return statistics.fmean(record.seconds / size(record.run.key) for record in finished) * size(run.key)
+def _kinds(run: PlannedRun) -> list[tuple[str, str]]:
+    """What a run may have in common with others, from much to nothing."""
+    return [(run.task, run.variant), (run.task, ""), ("", run.variant), ("", "")]
 
 
-def _has_task_and_variant(one: PlannedRun, other: PlannedRun) -> bool:
-    return (one.task, one.variant) == (other.task, other.variant)
-
-
-def _has_task(one: PlannedRun, other: PlannedRun) -> bool:
-    return one.task == other.task
-
-
-def _has_variant(one: PlannedRun, other: PlannedRun) -> bool:
-    return one.variant == other.variant
-
-
-def _is_any(one: PlannedRun, other: PlannedRun) -> bool:
-    return True
+def _size(cost: Cost) -> float:
+    """What time is in proportion to: its estimate, or updates where there is none."""
+    return max(1.0, cost.updates if cost.seconds is None else cost.seconds)
 
 
 def total_seconds(seconds: Iterable[float], jobs: int) -> float:

@@ -58,7 +58,7 @@ def _arguments(sweep: Sweep, variant: str, config: Config, task: str, seed: int)
     options = sweep.options_of(variant)
     preset = str(options.pop("preset", config.preset))
     flags = ["--task", task, "--preset", preset, "--seed", str(seed), "--logging.no-progress"]
-    for name in options:
+    for name in (name for name in options if name != "training.threads"):
         flags += _flags(name, config)
     return flags
 

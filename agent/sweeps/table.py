@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent.evaluation.tables import format_duration
+from agent.evaluation.tables import aligned, format_duration
 from agent.sweeps.ledger import RunRecord
 from agent.sweeps.watching import NOTHING_READ, Reading
 
@@ -41,22 +41,24 @@ class RunStatus:
     left_s: float | None = None
 
 
-def render(rows: Sequence[RunStatus], *, left_s: float | None, width: int, height: int) -> list[str]:
+def render(
+    rows: Sequence[RunStatus], *, left_s: float | None, width: int | None = None, height: int | None = None
+) -> list[str]:
     """Lines that fit a terminal.
 
     Args:
         rows: all runs of the sweep.
         left_s: expected time until the last one ends.
-        width: columns of the terminal; longer lines are cut.
-        height: lines of the terminal. Runs that go on come first, those that are done give way first.
+        width: columns of the terminal; longer lines are cut. None: as many as it takes.
+        height: lines of the terminal, likewise. Runs that go on come first, those done give way first.
 
     Returns:
         A header, a line a run, where some have no room a line that counts them, and a line on the whole.
     """
     ordered = sorted(rows, key=lambda row: _ORDER.index(row.record.state))
-    room = max(1, height - 4)
+    room = len(ordered) if height is None else max(2, height - 3)  # header, summary, and the cursor's line
     shown = ordered if len(ordered) <= room else ordered[: room - 1]
-    lines = _aligned([_COLUMNS, *(_cells(row) for row in shown)])
+    lines = aligned([_COLUMNS, *(_cells(row) for row in shown)], left=2)
     if hidden := ordered[len(shown) :]:
         lines.append(f"... and {len(hidden)} more ({_count(hidden)})")
     return [line[:width] for line in [*lines, summary(rows, left_s)]]
@@ -99,15 +101,3 @@ def _cells(row: RunStatus) -> tuple[str, ...]:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
-
-
-def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of text; the first two to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(
-            text.ljust(width) if column < 2 else text.rjust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
