@@ -101,7 +101,7 @@ def _preset(sweep: Sweep, variant: str, is_local: bool) -> str:
     preset, device = str(options.get("preset", Config().preset)), options.get("device", Config().device)
     if "auto" in preset.split("+") and device == "auto" and not is_local:
         raise ConfigError(
-            f"variant {variant}: the preset auto looks for a GPU here, and its runs are carried out elsewhere: "
+            f"variant {variant}: the preset auto looks for a GPU here, but its runs will be elsewhere: "
             "give --options device=cuda or device=cpu"
         )
     if not is_local and device == "cuda":  # no need to find one here
