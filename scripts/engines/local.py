@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.sweeps.ledger import PlannedRun, RunRecord
-from scripts.engines.process import spawn
+from agent.sweeps.scheduler import log_of
+from scripts.engines import process
 
 
 class LocalEngine:
@@ -34,8 +35,13 @@ class LocalEngine:
         """
         self._going = [attempt for attempt in self._going if attempt.poll() is None]
         gpu = self._least_used()
-        process = spawn(run, self._directory, {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})
-        self._going.append(LocalAttempt(process, gpu))
+        started = process.spawn(
+            process.command_of(run, self._directory),
+            log_of(self._directory, run.key),
+            threads=run.threads,
+            environment={} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu},
+        )
+        self._going.append(LocalAttempt(started, gpu))
         return self._going[-1]
 
     def adopt(self, record: RunRecord) -> None:
@@ -51,10 +57,10 @@ class LocalEngine:
 class LocalAttempt:
     """A process."""
 
-    def __init__(self, process: subprocess.Popen[bytes], gpu: str | None) -> None:
+    def __init__(self, started: subprocess.Popen[bytes], gpu: str | None) -> None:
         """Follow a process that has just been started."""
-        self._process, self.gpu = process, gpu
-        self.place = f"pid {process.pid}" + ("" if gpu is None else f", GPU {gpu}")
+        self._process, self.gpu = started, gpu
+        self.place = f"pid {started.pid}" + ("" if gpu is None else f", GPU {gpu}")
 
     def poll(self) -> int | None:
         """The exit code, negative for a signal; None as long as it goes on."""

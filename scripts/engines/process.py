@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,29 +32,30 @@ def command_of(run: PlannedRun, directory: Path) -> list[str]:
     return [sys.executable, "-m", "scripts.cli", "train", *run.arguments, *where]
 
 
-def spawn(run: PlannedRun, directory: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def spawn(
+    command: Sequence[str], log: Path, *, threads: int, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
     """Start a run, with its output appended to its log.
 
     It leaves the terminal, so that Ctrl-C is for the sweep alone. On Linux it is asked to save and end when
     the thread that calls this ends, however that happens; elsewhere it goes on.
 
     Args:
-        run: what to do.
-        directory: the sweep's.
+        command: what to start.
+        log: made where it does not exist.
+        threads: of libraries that torch's own setting does not reach.
         environment: variables besides those of this process.
 
     Raises:
         OSError: it cannot be started.
     """
-    command, log = command_of(run, directory), log_of(directory, run.key)
     log.parent.mkdir(parents=True, exist_ok=True)
-    variables = {**os.environ, "OMP_NUM_THREADS": str(run.threads), **environment}
     with log.open("a", encoding="utf-8") as output:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         print(f"--- {now}: {' '.join(command)}", file=output, flush=True)
         return subprocess.Popen(
             command,
-            env=variables,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads), **environment},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -80,7 +81,8 @@ class RemoteRun:
 
     def __init__(self, run: PlannedRun, directory: Path) -> None:
         """Nothing is started yet."""
-        self._run, self._directory = run, directory
+        self._command, self._log = command_of(run, directory), log_of(directory, run.key)
+        self._threads = run.threads
         self._process: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> int:
@@ -89,7 +91,7 @@ class RemoteRun:
         Returns:
             The exit code; where it is interrupted, that of a run that was asked to save and end.
         """
-        self._process = spawn(self._run, self._directory, {})
+        self._process = spawn(self._command, self._log, threads=self._threads, environment={})
         try:
             return self._process.wait()
         except KeyboardInterrupt:  # how both engines cancel a job that has begun
