@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -95,7 +96,8 @@ class RemoteRun:
         try:
             return self._process.wait()
         except KeyboardInterrupt:  # how both engines cancel a job that has begun
-            return self._stop()
+            self._stop()
+            return self._process.wait()
 
     def checkpoint(self) -> DelayedSubmission:
         """What submitit calls before Slurm takes the machine away: save, and submit the same again."""
@@ -105,12 +107,21 @@ class RemoteRun:
         self._process = None  # cannot be pickled
         return DelayedSubmission(self)
 
-    def _stop(self) -> int:
+    def _stop(self) -> None:
+        """Ask the process to save and end, and see that it does; also within a handler of signals."""
         if self._process is None:
-            return 128 + signal.SIGTERM
+            return
         self._process.terminate()
-        try:
-            return self._process.wait(STOP_GRACE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
+        deadline = time.monotonic() + STOP_GRACE_S
+        while not _has_ended(self._process.pid):
+            if time.monotonic() > deadline:
+                self._process.kill()
+            time.sleep(0.05)
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a child has; `Popen.wait` would wait for itself where a signal has interrupted it."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+    except ChildProcessError:  # its exit code has been fetched
+        return True
