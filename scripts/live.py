@@ -45,7 +45,7 @@ class LiveView:
 
     def close(self) -> None:
         """Print the whole table for good."""
-        self._board.look((), time.monotonic())
+        self._board.look_at_all()
         self._erase()
         print("\n".join(self._render(width=None, height=None)), file=self._stream, flush=True)
 

@@ -55,6 +55,11 @@ class Board:
             if frames >= self._configs[self._run(key).variant].training.random_frames:
                 pace.see(now_s, frames)
 
+    def look_at_all(self) -> None:
+        """Read how far every run is, once none goes on."""
+        self._paces = {}
+        self._readings = {key: self._read(key) for key in self._keys}
+
     def rows(self) -> list[RunStatus]:
         """A status each run."""
         expected = self._expected()

@@ -114,7 +114,7 @@ def expected_seconds(
     """
     ratios: dict[tuple[str, str], list[float]] = defaultdict(list)
     for record in records:
-        if record.state == "finished" and record.attempts == 1:
+        if record.state == "finished" and record.attempts == 1 and record.seconds:
             for kind in _kinds(record.run):
                 ratios[kind].append(record.seconds / _size(costs[record.run.key]))
 

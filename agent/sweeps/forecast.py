@@ -76,9 +76,8 @@ def _threads(runs: Sequence[PlannedRun]) -> str:
 
 
 def _basis(records: Sequence[RunRecord], is_known: bool) -> str:
-    whole = sum(record.state == "finished" and record.attempts == 1 for record in records)
-    if whole:
-        return f"The times are those of the {whole} runs of this sweep that have finished; the rest is rough."
+    if any(record.state == "finished" and record.attempts == 1 for record in records):
+        return "The times are those of runs of this sweep that have finished; the rest is rough."
     if not is_known:
         return (
             "Nothing has been measured on a GPU: times are known once a run has finished. The rest is rough."

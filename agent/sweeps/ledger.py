@@ -16,7 +16,8 @@ the run directory inside DIR, for instance `dmc/walker-walk/byol/seed-3`:
     planned    task, variant, seed, frames, threads, arguments: what to do; `nearfar train ARGUMENTS --out
                DIR/run`. Written again where `frames` was raised
     started    attempt (1, 2, ... over all times), place: a process, or a job of a cluster
-    finished   attempt, seconds: it reached its frames; wall-clock seconds of this attempt
+    finished   attempt, seconds: it reached its frames; wall-clock seconds of this attempt, with those in the
+               queue of a cluster; 0 where another process has seen it begin
     stopped    attempt, seconds: it was asked to save and end, and goes on when the sweep is started again
     crashed    attempt, seconds, exit_code, tail: it will be tried once more; the last lines of its log
     failed     attempt, seconds, exit_code, tail: it will not, until the sweep is started again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -126,7 +127,7 @@ class Scheduler:
             record = self._ledger.records[key]
             if record.state == "started" and (attempt := self._engine.adopt(record)):
                 self._waiting.remove(key)
-                self._follow(key, attempt)
+                self._going[key] = attempt
                 self._view.event(f"{key} goes on, {attempt.place}")
 
     def _start_what_fits(self) -> None:
@@ -152,11 +153,8 @@ class Scheduler:
             self._note_failure(key, 1, [f"it could not be started: {error}"])
             return
         self._ledger.start(key, attempt.place)
-        self._follow(key, attempt)
-        self._view.event(f"{key} started, {attempt.place}")
-
-    def _follow(self, key: str, attempt: Attempt) -> None:
         self._going[key], self._since[key] = attempt, time.monotonic()
+        self._view.event(f"{key} started, {attempt.place}")
 
     def _look(self) -> None:
         """Note which runs have ended."""
@@ -194,12 +192,14 @@ class Scheduler:
                 self._ledger.end(key, "stopped" if code else "finished", seconds=self._seconds(key))
                 self._view.event(f"{key} {'saved and stopped' if code else 'finished'}")
             if time.monotonic() > deadline:
+                deadline = math.inf
                 for attempt in self._going.values():
                     attempt.kill()
             time.sleep(min(self._poll_s, 0.1))
 
     def _seconds(self, key: str) -> float:
-        return time.monotonic() - self._since[key]
+        """Since the attempt began; 0 where an earlier process of the sweep has seen that."""
+        return time.monotonic() - self._since[key] if key in self._since else 0.0
 
     def _log(self, key: str) -> Path:
         return log_of(self._ledger.directory, key)

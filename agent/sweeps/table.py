@@ -66,7 +66,7 @@ def render(
 
 def summary(rows: Sequence[RunStatus], left_s: float | None) -> str:
     """One line: how many runs are in which state, and when all of it will be over."""
-    when = "" if left_s is None else f"; about {format_duration(left_s)} left"
+    when = f"; about {format_duration(left_s)} left" if left_s else ""
     return f"{len(rows)} runs: {_count(rows)}{when}"
 
 

@@ -120,6 +120,7 @@ def test_finished_runs_stand_for_those_most_like_them() -> None:
         RunRecord(run_of("b", "dmc/x-x"), "finished", attempts=1, seconds=70.0),
         RunRecord(run_of("a", "dmc/y-y"), "finished", attempts=2, seconds=7.0),  # what was killed is lost
         RunRecord(run_of("c", "dmc/y-y"), "failed", attempts=1, seconds=1.0),
+        RunRecord(run_of("b", "dmc/y-y", 2), "finished", attempts=1),  # nobody saw when it began
     ]
     expected = expected_seconds(records, costs)
     assert expected(run_of("a", "dmc/x-x", 2)) == 50
@@ -162,6 +163,9 @@ def test_board_knows_how_long_it_takes(tmp_path: Path) -> None:
     ledger.end(keys[0], "finished", seconds=40.0)
     board.look((), 3.0)
     assert board.left_s() == pytest.approx(40)
+    (run_dir / "metrics.jsonl").write_text(json.dumps({"frames": 1000, "train/episode_return": 5.0}) + "\n")
+    board.look_at_all()
+    assert board.rows()[0].reading.episode_return == 5.0
 
 
 # Showing.
@@ -225,7 +229,7 @@ def test_forecast_adds_up() -> None:
     text = forecast(records, costs, jobs=2, free_disk_mb=9000.0)
     assert "4 runs, 3 of them to do" in text
     assert "time    20s" in text
-    assert "The times are those of the 1 runs" in text
+    assert "The times are those of runs of this sweep" in text
 
 
 def test_forecast_without_a_figure_says_so() -> None:

@@ -72,7 +72,7 @@ def test_flags_alone_make_a_sweep(tmp_path: Path, shell: None, capsys: pytest.Ca
     assert "2 runs, 2 at a time" in output
     assert "dmc/walker-walk/fine/seed-1 finished" in output
     assert "\x1b" not in output, "no terminal"
-    assert output.splitlines()[-1] == "2 runs: 2 done; about 0s left"
+    assert output.splitlines()[-1] == "2 runs: 2 done"
     saved = yaml.safe_load((tmp_path / "sweep.yaml").read_text())
     assert saved == {
         "tasks": ["dmc/walker-walk"],
@@ -167,6 +167,13 @@ def test_two_sweeps_never_share_a_directory(tmp_path: Path, shell: None, mistake
     with lock(tmp_path):
         text = mistake(*flags("fine"), "--out", tmp_path)
     assert f"{tmp_path} is in use by pid {os.getpid()}" in text
+
+
+def test_a_damaged_ledger_is_named(tmp_path: Path, shell: None, mistake: Callable[..., str]) -> None:
+    assert sweep(*flags("fine"), "--out", tmp_path) == 0
+    with (tmp_path / "ledger.jsonl").open("a") as ledger:
+        ledger.write("what\n")
+    assert "ledger.jsonl, line 8 is no event" in mistake("--out", tmp_path)
 
 
 def test_a_directory_with_other_things_is_refused(tmp_path: Path, mistake: Callable[..., str]) -> None:

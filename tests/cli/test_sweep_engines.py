@@ -128,6 +128,7 @@ def test_a_job_of_an_earlier_sweep_is_followed(tmp_path: Path, slurm: Any) -> No
         time.sleep(0.05)
     (record,) = carried_out(tmp_path, slurm, {"fine": "exit 1"}, lambda: False)
     assert (record.state, record.attempts) == ("finished", 1), "it was not started again"
+    assert record.seconds == 0
 
 
 def test_place_of_another_engine_is_not_followed(slurm: Any) -> None:
