@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_POLL_S = 0.2
 
 
 def command_of(run: PlannedRun, directory: Path) -> list[str]:
@@ -94,7 +95,10 @@ class RemoteRun:
         """
         self._process = spawn(self._command, self._log, threads=self._threads, environment={})
         try:
-            return self._process.wait()
+            # Not `wait`: what Ray interrupts with does not end a call of the system.
+            while (code := self._process.poll()) is None:
+                time.sleep(_POLL_S)
+            return code
         except KeyboardInterrupt:  # how both engines cancel a job that has begun
             self._stop()
             return self._process.wait()
