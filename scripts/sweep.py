@@ -96,12 +96,12 @@ def _carry_out(
     sweep: Sweep, plan: Plan, out: Path, resources: Resources, options: SweepOptions, stop: StopFlag
 ) -> list[RunRecord]:
     """Note the plan, and run it."""
-    if saved := _saved_in(out):
-        check_continuable(make_sweep(read_sweep(saved), saved), sweep)
     ledger = Ledger.read(out)
+    if ledger.records and (saved := _saved_in(out)):
+        check_continuable(make_sweep(read_sweep(saved), saved), sweep)
+    save_sweep(sweep, out / SWEEP_FILE)
     configs = plan.configs.values()
     engine = make_engine(options.engine, out, resources, configs=configs, slurm=options.slurm)
-    save_sweep(sweep, out / SWEEP_FILE)
     ledger.open(engine=engine.name, jobs=resources.jobs)
     keys = record_plan(plan, ledger)
     if others := len(ledger.records) - len(keys):

@@ -40,9 +40,10 @@ def sweep_from_flags(
     if seeds:
         values["seeds"] = list(seeds)
     if variants:
-        values["variants"] = dict(_variant(text, values.get("variants") or {}) for text in variants)
+        known = _mapping(values.get("variants"))
+        values["variants"] = dict(_variant(text, known) for text in variants)
     if options:
-        values["options"] = {**(values.get("options") or {}), **assignments(options, "--options")}
+        values["options"] = _mapping(values.get("options")) | assignments(options, "--options")
     return make_sweep(values, name or "flags")
 
 
@@ -50,12 +51,20 @@ def assignments(texts: Sequence[str], where: str) -> dict[str, Any]:
     """`NAME=VALUE` as a mapping, with values as YAML reads them.
 
     Raises:
-        ConfigError: one has no `=`.
+        ConfigError: one has no `=`, or no value that YAML reads.
     """
     pairs = [text.partition("=") for text in texts]
     if bare := [name for name, equals, _ in pairs if not equals]:
         raise ConfigError(f"{where} {bare[0]}: expected NAME=VALUE")
-    return {name: yaml.safe_load(value) for name, _, value in pairs}
+    try:
+        return {name: yaml.safe_load(value) for name, _, value in pairs}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} {' '.join(texts)} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    """What a file holds where it should hold a mapping."""
+    return value if isinstance(value, dict) else {}
 
 
 def _variant(text: str, known: dict[str, Any]) -> tuple[str, Any]:

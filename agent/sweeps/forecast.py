@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from agent.evaluation.tables import aligned, format_duration
 from agent.sweeps.estimate import Cost, expected_seconds, total_seconds
-from agent.sweeps.ledger import PlannedRun, RunRecord
+from agent.sweeps.ledger import RunRecord
 
 _COLUMNS = ("task", "variant", "runs", "done", "frames", "updates", "time", "memory", "disk")
 
@@ -35,7 +35,7 @@ def forecast(
     lines = [
         *aligned(cells, left=2),
         "",
-        f"{len(records)} runs, {len(left)} of them to do, {jobs} at a time on {_threads(left)} each",
+        f"{len(records)} runs, {len(left)} of them to do, {jobs} at a time on {_threads(records)} each",
         "time    "
         + (format_duration(total_seconds(known, jobs)) if len(known) == len(left) else "not known"),
         f"memory  {memory / 1e3:.1f} GB at a time",
@@ -70,8 +70,8 @@ def _cells(group: list[RunRecord], costs: Mapping[str, Cost], seconds: float | N
     )
 
 
-def _threads(runs: Sequence[PlannedRun]) -> str:
-    counts = sorted({run.threads for run in runs})
+def _threads(records: Sequence[RunRecord]) -> str:
+    counts = sorted({record.run.threads for record in records})
     return " or ".join(map(str, counts)) + (" thread" if counts == [1] else " threads")
 
 

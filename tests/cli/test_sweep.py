@@ -136,6 +136,7 @@ def test_signal_lets_runs_save(tmp_path: Path, number: signal.Signals, code: int
             "unknown option trainin; perhaps you meant training",
         ),
         (["smoke", "--options", "frames"], "--options frames: expected NAME=VALUE"),
+        (["smoke", "--options", "frames=[3"], "--options frames=[3 is not YAML"),
         (["smoke", "--options", "frames=-3"], "frames: input should be greater than 0, not -3"),
         (["smoke", "--variants", "predictiv"], "no variant 'predictiv'; perhaps you meant predictive"),
         (["smoke", "--variants", "a=debug,world_model.queu=3"], "perhaps you meant queue"),
@@ -184,6 +185,11 @@ def test_a_directory_with_other_things_is_refused(tmp_path: Path, mistake: Calla
 def test_other_options_are_refused(tmp_path: Path, shell: None, mistake: Callable[..., str]) -> None:
     assert sweep(*flags("fine"), "--out", tmp_path) == 0
     assert "variant fine: " in mistake("--out", tmp_path, "--options", "training.batch_size=9")
+
+
+def test_what_never_began_may_change(tmp_path: Path, shell: None, mistake: Callable[..., str]) -> None:
+    mistake(*flags("fine"), "--out", tmp_path, "--slurm", "partition=long")
+    assert sweep(*flags("fine"), "--out", tmp_path) == 0
 
 
 def test_dry_run_starts_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
