@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.evaluation.tables import aligned, format_duration
-from agent.sweeps.ledger import RunRecord
+from agent.sweeps.ledger import RunRecord, State
 from agent.sweeps.watching import NOTHING_READ, Reading
 
 # State in the ledger -> how people are told; `started` without a process that goes on has no place here.
-_WORDS = {
+_WORDS: dict[State, str] = {
     "planned": "waiting",
     "started": "running",
     "stopped": "stopped",

@@ -36,9 +36,10 @@ NOTHING_READ = Reading()
 
 def read_progress(run_dir: Path) -> Reading:
     """Read the ends of `metrics.jsonl` and `eval.csv`; what is missing or damaged is not written yet."""
-    frames, episode_return = 0, None
+    frames: int = 0
+    episode_return: float | None = None
     for record in _last_records(run_dir / "metrics.jsonl"):
-        frames = record.get("frames", frames)
+        frames = int(record.get("frames", frames))
         episode_return = record.get("train/episode_return", episode_return)
     try:
         evaluations = read_evaluations(run_dir / "eval.csv")

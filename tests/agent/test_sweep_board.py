@@ -58,7 +58,9 @@ def test_pace_is_that_of_the_last_minutes() -> None:
     for step in range(1, 7):
         pace.see(10 + step * PACE_WINDOW_S / 2, 1000 + step)
     assert pace.frames_per_s(10 + 3 * PACE_WINDOW_S) == pytest.approx(2 / PACE_WINDOW_S)
-    assert pace.frames_per_s(10 + 9 * PACE_WINDOW_S) < 1 / PACE_WINDOW_S, "the next record is overdue"
+    overdue = pace.frames_per_s(10 + 9 * PACE_WINDOW_S)
+    assert overdue is not None
+    assert overdue < 1 / PACE_WINDOW_S, "the next record has been long in coming"
 
 
 def test_pace_begins_anew_where_a_run_went_back() -> None:
@@ -157,7 +159,8 @@ def test_board_knows_how_long_it_takes(tmp_path: Path) -> None:
         (run_dir / "metrics.jsonl").write_text(json.dumps({"frames": frames}) + "\n")
         board.look({keys[0]}, float(second))
     first, second_row, _ = board.rows()
-    assert (first.reading.frames, first.frames_per_s, first.left_s) == (300, 100, pytest.approx(7))
+    assert (first.reading.frames, first.frames_per_s) == (300, 100)
+    assert first.left_s == pytest.approx(7)
     assert (second_row.frames_per_s, second_row.left_s) == (None, None)
     assert board.left_s() == pytest.approx(107), "the last one follows the first"
     ledger.end(keys[0], "finished", seconds=40.0)

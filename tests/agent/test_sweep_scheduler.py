@@ -10,8 +10,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -70,7 +70,7 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def scheduled(
-    directory: Path, commands: dict[str, str], *, jobs: int = 2, view: Notes | None = None, **changes: Any
+    directory: Path, commands: dict[str, str], *, jobs: int = 2, view: Notes | None = None
 ) -> tuple[Scheduler, list[str], Ledger]:
     ledger = Ledger.read(directory)
     ledger.open(engine="local", jobs=jobs)
@@ -79,9 +79,9 @@ def scheduled(
         if run.key not in ledger.records:
             ledger.plan(run)
     keys = [run.key for run in runs]
-    options = {"is_held": is_held, "poll_s": 0.01} | changes
-    engine = LocalEngine(directory)
-    return Scheduler(ledger, keys, engine, jobs=jobs, view=view or Notes(), **options), keys, ledger
+    engine, shown = LocalEngine(directory), view or Notes()
+    scheduler = Scheduler(ledger, keys, engine, jobs=jobs, is_held=is_held, view=shown, poll_s=0.01)
+    return scheduler, keys, ledger
 
 
 def states(records: list[RunRecord]) -> dict[str, str]:
@@ -205,7 +205,7 @@ def test_killed_and_started_again_it_goes_on_with_what_is_unfinished(tmp_path: P
         sweep.send_signal(signal.SIGKILL)
         sweep.wait()
     for key in keys[1:]:
-        wait_until(lambda key=key: tail_of(log_of(tmp_path, key))[-1] == "saved")
+        wait_until(partial(has_saved, log_of(tmp_path, key)))
     with (tmp_path / LEDGER).open("a") as ledger:
         ledger.write('{"event": "fin')  # torn
     scheduler, _, _ = scheduled(tmp_path, dict.fromkeys(commands, FINE))
@@ -219,6 +219,10 @@ def test_killed_and_started_again_it_goes_on_with_what_is_unfinished(tmp_path: P
     ]
     lines = (tmp_path / LEDGER).read_text().splitlines()
     assert Counter(json.loads(line)["event"] for line in lines)["finished"] == 3
+
+
+def has_saved(log: Path) -> bool:
+    return tail_of(log)[-1] == "saved"
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -207,16 +207,16 @@ def small(**options: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("cores", "memory_gib", "gpus", "asked", "expected"),
+    ("cores", "memory_gib", "gpus", "jobs", "runs_per_gpu", "expected"),
     [
-        (2, 64.0, 0, {}, Resources(2, 1)),
-        (16, 64.0, 0, {}, Resources(9, 1)),  # there are nine runs
-        (16, 4.5, 0, {}, Resources(2, 8)),
-        (16, 0.5, 0, {}, Resources(1, 16)),
-        (16, 64.0, 0, {"jobs": 3}, Resources(3, 5)),
-        (2, 64.0, 0, {"jobs": 5}, Resources(5, 1)),
-        (16, 64.0, 2, {"runs_per_gpu": 3}, Resources(6, 2, ("0", "1"), 3)),
-        (16, 64.0, 1, {}, Resources(1, 16, ("0",))),
+        (2, 64.0, 0, None, 1, Resources(2, 1)),
+        (16, 64.0, 0, None, 1, Resources(9, 1)),  # there are nine runs
+        (16, 4.5, 0, None, 1, Resources(2, 8)),
+        (16, 0.5, 0, None, 1, Resources(1, 16)),
+        (16, 64.0, 0, 3, 1, Resources(3, 5)),
+        (2, 64.0, 0, 5, 1, Resources(5, 1)),
+        (16, 64.0, 2, None, 3, Resources(6, 2, ("0", "1"), 3)),
+        (16, 64.0, 1, None, 1, Resources(1, 16, ("0",))),
     ],
 )
 def test_as_many_runs_as_the_machine_carries(
@@ -224,14 +224,14 @@ def test_as_many_runs_as_the_machine_carries(
     cores: int,
     memory_gib: float,
     gpus: int,
-    asked: dict[str, int],
+    jobs: int | None,
+    runs_per_gpu: int,
     expected: Resources,
 ) -> None:
     monkeypatch.setattr(machine, "hardware", lambda: {"cores": cores})
     monkeypatch.setattr(machine, "free_memory_gib", lambda: memory_gib)
     monkeypatch.setattr(machine, "visible_gpus", lambda: [str(i) for i in range(gpus)])
-    found = resources_of(small(), "local", **({"jobs": None, "runs_per_gpu": 1} | asked))
-    assert found == expected
+    assert resources_of(small(), "local", jobs=jobs, runs_per_gpu=runs_per_gpu) == expected
 
 
 def test_more_runs_than_gpus_take_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
