@@ -13,7 +13,7 @@ from agent.evaluation.runs import RunError, read_evaluations
 PACE_WINDOW_S = 300.0
 """Speed is that of the last minutes: random decisions are quick, and later updates imagine."""
 
-_TAIL_BYTES = 16384  # several lines of metrics.jsonl, and so the end of an episode in nearly every case
+_TAIL_BYTES = 65536  # some fifty lines of metrics.jsonl, the end of an episode nearly always among them
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def cost(seconds: float | None = 100.0, updates: int = 10) -> Cost:
 
 def test_progress_is_the_end_of_the_files(tmp_path: Path) -> None:
     assert read_progress(tmp_path) == Reading()
-    records: list[dict[str, Any]] = [{"frames": i, "padding": "x" * 200} for i in range(500)]
+    records: list[dict[str, Any]] = [{"frames": i, "padding": "x" * 200} for i in range(900)]
     records += [{"frames": 700, "train/episode_return": 12.5}, {"frames": 710, "loss/value": 1.0}]
     text = "".join(json.dumps(record) + "\n" for record in records)
     (tmp_path / "metrics.jsonl").write_text(text + '{"frames": 99')
