@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,40 @@ def load_preset(name: str) -> Config:
     Raises:
         ConfigError: there is no such preset, or it is not valid.
     """
+    values, paths = _preset_values(name)
+    return _validated(values, " and ".join(map(str, paths)))
+
+
+def configure(preset: str, options: Mapping[str, Any], source: str) -> Config:
+    """The defaults of the schema with a preset's differences applied, and options on top of them.
+
+    Args:
+        preset: as in `load_preset`.
+        options: by dotted name (`world_model.queue`, also spelt as in a flag, `world-model.queue`), or in
+            groups as in a preset.
+        source: where they stand, for the message of an error.
+
+    Raises:
+        ConfigError: there is no such preset, or the result is not valid.
+    """
+    values, _ = _preset_values(preset)
+    for name, value in flatten(options).items():
+        *groups, last = name.replace("-", "_").split(".")
+        nested = {last: value}
+        for group in reversed(groups):
+            nested = {group: nested}
+        values = _merged(values, nested)
+    return _validated(values, source)
+
+
+def _preset_values(name: str) -> tuple[dict[str, Any], list[Path]]:
+    """The differences that a preset states, with its own name, and the files where it does."""
     paths = [_preset_path(part) for part in ([name] if Path(name).is_file() else name.split("+"))]
     values: dict[str, Any] = {}
     for path in paths:
-        values = _merged(values, _read_values(path))
+        values = _merged(values, read_values(path))
     values["preset"] = "+".join(path.stem for path in paths)
-    return _validated(values, " and ".join(map(str, paths)))
+    return values, paths
 
 
 def _preset_path(name: str) -> Path:
@@ -57,7 +86,7 @@ def _preset_path(name: str) -> Path:
     if path.suffix in (".yaml", ".yml"):
         return path
     if name not in preset_names():
-        near = _near(name, preset_names()) or f"; there are {', '.join(preset_names())}"
+        near = near_names(name, preset_names()) or f"; there are {', '.join(preset_names())}"
         raise ConfigError(f"unknown preset {name!r}{near}, or give the path of a .yaml file")
     return PRESET_DIRECTORY / f"{name}.yaml"
 
@@ -68,7 +97,7 @@ def load_config(path: Path) -> Config:
     Raises:
         ConfigError: the file is missing, is not YAML, or holds options that are unknown or out of range.
     """
-    return _validated(_read_values(path), str(path))
+    return _validated(read_values(path), str(path))
 
 
 def dump_yaml(config: Config) -> str:
@@ -82,10 +111,19 @@ def save_config(config: Config, path: Path) -> None:
     Raises:
         OSError: it cannot be written; `filename` says which.
     """
+    write_text(path, dump_yaml(config))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, so that a crash leaves the old one or the new one.
+
+    Raises:
+        OSError: it cannot be written; `filename` says which.
+    """
     temporary = path.with_name(f"{path.name}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            file.write(dump_yaml(config))
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -107,7 +145,7 @@ def check_resumable(old: Config, new: Config) -> None:
     Raises:
         ConfigError: names every option that differs, and the remedy.
     """
-    before, after = _flatten(old.model_dump()), _flatten(new.model_dump())
+    before, after = flatten(old.model_dump()), flatten(new.model_dump())
     changes = [
         f"{option} was {before[option]}, now {after[option]}"
         for option in before
@@ -129,9 +167,14 @@ def _is_free(option: str, old: Config) -> bool:
     return option in _FREE_TO_CHANGE or option.startswith(_FREE_GROUP)
 
 
-def describe(error: ValidationError) -> str:
-    """All problems of a validation in one line, with full option names and near names for unknown ones."""
-    model, prefix = _sections(Config, "").get(error.title, (Config, ""))
+def describe(error: ValidationError, root: type[BaseModel] = Config) -> str:
+    """All problems of a validation in one line, with full option names and near names for unknown ones.
+
+    Args:
+        error: of `root`, or of an option group inside it.
+        root: options of which the names are those of the user.
+    """
+    model, prefix = _sections(root, "").get(error.title, (root, ""))
     return "; ".join(_describe_one(problem, model, prefix) for problem in error.errors())
 
 
@@ -140,7 +183,9 @@ def _describe_one(problem: Any, model: type[BaseModel], prefix: str) -> str:
     location = [str(part) for part in problem["loc"]]
     option = (prefix + ".".join(location)).removesuffix(".")  # no location: the group as a whole
     if problem["type"] == "extra_forbidden":
-        return f"unknown option {option}{_near(location[-1], _options_beside(location, model))}"
+        return f"unknown option {option}{near_names(location[-1], _options_beside(location, model))}"
+    if problem["type"] == "missing":
+        return f"{option} is missing"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":  # from the schema's own validators, whose input is a whole group
         return f"{option}: {message}" if option else message
@@ -163,7 +208,12 @@ def _sections(model: type[BaseModel], prefix: str) -> dict[str, tuple[type[BaseM
     return sections
 
 
-def _read_values(path: Path) -> dict[str, Any]:
+def read_values(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds; an empty file holds an empty one.
+
+    Raises:
+        ConfigError: it cannot be read, or is something else.
+    """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
@@ -192,14 +242,15 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return below | above | groups
 
 
-def _near(name: str, names: list[str]) -> str:
+def near_names(name: str, names: list[str]) -> str:
+    """`; perhaps you meant ...` with names like this one, or nothing where there are none."""
     found = difflib.get_close_matches(name, names)
     return f"; perhaps you meant {' or '.join(found)}" if found else ""
 
 
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested option groups as one mapping with dotted names."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat

@@ -73,6 +73,26 @@ def memory_limit_gib(limit: Path = Path("/sys/fs/cgroup/memory.max")) -> float |
         return None
 
 
+def free_memory_gib(meminfo: Path = Path("/proc/meminfo")) -> float:
+    """Memory that new processes may take, in GiB: all there is where the system does not tell."""
+    whole = hardware()["memory_gib"]
+    try:
+        lines = meminfo.read_text(encoding="ascii").splitlines()
+        free_kib = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, StopIteration):
+        return min(whole, memory_limit_gib() or whole)
+    return min(_gib(free_kib * 1024), memory_limit_gib() or whole)
+
+
+def visible_gpus() -> list[str]:
+    """What `CUDA_VISIBLE_DEVICES` calls the GPUs that torch can use; no context is made on them."""
+    import torch
+
+    chosen = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    count = torch.cuda.device_count()
+    return chosen[:count] if chosen else [str(index) for index in range(count)]
+
+
 def disk(path: Path) -> dict[str, Any]:
     """Where `path` is or would be made: free space in GiB, and whether this user may write there."""
     existing = next(place for place in (path, *path.absolute().parents) if place.exists())

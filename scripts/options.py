@@ -54,13 +54,18 @@ def _resolve_preset(arguments: Sequence[str]) -> Config:
         chosen, rest = flags.parse_known_args(arguments)
     except argparse.ArgumentError:  # a flag without its value: tyro explains it
         return Config()
-    parts = chosen.preset.split("+")
-    if "auto" not in parts:
-        return load_preset(chosen.preset)
-    if {"-h", "--help"} & set(rest):
+    if "auto" in chosen.preset.split("+") and {"-h", "--help"} & set(rest):
         return Config()
-    here = "gpu" if chosen.device != "cpu" and _has_gpu() else "cpu"
-    return load_preset("+".join(here if part == "auto" else part for part in parts))
+    return load_preset(resolve_auto(chosen.preset, chosen.device))
+
+
+def resolve_auto(preset: str, device: str) -> str:
+    """A preset's name with `auto` replaced by `gpu` or `cpu`, whichever fits the device and this machine."""
+    parts = preset.split("+")
+    if "auto" not in parts:
+        return preset
+    here = "gpu" if device != "cpu" and _has_gpu() else "cpu"
+    return "+".join(here if part == "auto" else part for part in parts)
 
 
 def _has_gpu() -> bool:

@@ -1,4 +1,4 @@
-"""A run directory: made or found again, and held by one process at a time."""
+"""Directories of runs and sweeps: made or found again, and held by one process at a time."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from pathlib import Path
 from configs.load import check_resumable, load_config, save_config
 from configs.schema import Config
 
+LOCK = ".lock"
+SWEEP_FILE = "sweep.yaml"
+
 
 class RunDirectoryError(Exception):
-    """A run directory that cannot be used; the message is for the user."""
+    """A directory that cannot be used; the message is for the user."""
 
 
 @contextmanager
 def held_run_directory(path: Path, config: Config) -> Iterator[None]:
     """Hold `path` for this process, with `config.yaml` in it.
-
-    The lock belongs to the open file, so the system releases it however the process ends.
 
     Args:
         path: made where it does not exist.
@@ -31,17 +32,8 @@ def held_run_directory(path: Path, config: Config) -> Iterator[None]:
         RunDirectoryError: in use, not writable, or filled with something that is no run.
         ConfigError: made with other options.
     """
-    _make(path)
-    with (path / ".lock").open("a+", encoding="ascii") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise RunDirectoryError(
-                f"{path} is in use by pid {lock.read().strip()}: wait for it to end, or give another --out"
-            ) from None
-        lock.truncate(0)
-        print(os.getpid(), file=lock, flush=True)
+    _make(path, "config.yaml")
+    with lock(path):
         saved = path / "config.yaml"
         if saved.exists() and _holds_work(path):
             check_resumable(load_config(saved), config)
@@ -49,13 +41,63 @@ def held_run_directory(path: Path, config: Config) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def held_sweep_directory(path: Path) -> Iterator[None]:
+    """Hold the directory of a sweep for this process.
+
+    Args:
+        path: made where it does not exist.
+
+    Raises:
+        RunDirectoryError: in use, not writable, or filled with something that is no sweep.
+    """
+    _make(path, SWEEP_FILE)
+    with lock(path):
+        yield
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Keep other processes out of a directory.
+
+    The lock belongs to the open file, so the system releases it however the process ends.
+
+    Raises:
+        RunDirectoryError: another process is in it.
+    """
+    with (path / LOCK).open("a+", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise RunDirectoryError(
+                f"{path} is in use by pid {file.read().strip()}: wait for it to end, or give another --out"
+            ) from None
+        file.truncate(0)
+        print(os.getpid(), file=file, flush=True)
+        yield
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process is in a directory; nothing is in one that does not exist."""
+    try:
+        with (path / LOCK).open("r", encoding="ascii") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def _holds_work(path: Path) -> bool:
     """Whether anything was learnt or recorded there, which other options would mix with theirs."""
     return any(path.glob("checkpoints/*")) or any(path.glob("episodes/*"))
 
 
-def _make(path: Path) -> None:
-    """Create the directory, or check that what exists is a run."""
+def _make(path: Path, mark: str) -> None:
+    """Create the directory, or check that what exists is of the kind that holds a file of this name."""
+    kind = "sweep" if mark == SWEEP_FILE else "run"
     try:
         path.mkdir(parents=True, exist_ok=True)
         names = {entry.name for entry in path.iterdir()}
@@ -63,9 +105,11 @@ def _make(path: Path) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise RunDirectoryError(
-            f"{path} cannot be a run directory ({error.strerror}): give another --out"
+            f"{path} cannot be a {kind} directory ({error.strerror}): give another --out"
         ) from error
-    if names - {".lock", "config.yaml.tmp"} and "config.yaml" not in names:
-        raise RunDirectoryError(f"{path} exists and holds no run: give another --out, or an empty directory")
+    if names - {LOCK, f"{mark}.tmp"} and mark not in names:
+        raise RunDirectoryError(
+            f"{path} exists and holds no {kind}: give another --out, or an empty directory"
+        )
     if not os.access(path, os.W_OK):
         raise RunDirectoryError(f"{path} is not writable: give another --out")

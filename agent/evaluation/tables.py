@@ -20,16 +20,21 @@ def results_table(runs: Sequence[RunCurve]) -> str:
         the episodes of the last evaluation.
     """
     cells = [_COLUMNS, *(_cells(run) for run in runs)]
+    lines = aligned(cells, left=1)
+    lines.insert(1, "  ".join("-" * max(map(len, column)) for column in zip(*cells, strict=True)))
+    return "\n".join(lines)
+
+
+def aligned(cells: Sequence[Sequence[str]], *, left: int) -> list[str]:
+    """Rows of text as lines: the first `left` columns to the left, the others, numbers, to the right."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = []
-    for row in cells:
-        task, *rest = (
-            text.rjust(width) if column else text.ljust(width)
+    return [
+        "  ".join(
+            text.rjust(width) if column >= left else text.ljust(width)
             for column, (text, width) in enumerate(zip(row, widths, strict=True))
         )
-        lines.append("  ".join([task, *rest]))
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
+        for row in cells
+    ]
 
 
 def format_duration(seconds: float) -> str:
