@@ -1,0 +1,288 @@
+"""What scores of several runs say together; docs/statistics.md says what each number means.
+
+Scores are (R, T): runs x tasks, on one scale for all tasks (dm_control: return / 1000). Row i of one task
+has nothing to do with row i of another. All is float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from agent.evaluation.checks import Array, check_resampling, checked_curve, checked_scores
+from agent.evaluation.resampling import (
+    BatchedStatistic,
+    Statistic,
+    percentile_interval,
+    resampled_statistics,
+)
+
+
+def iqm(scores: ArrayLike) -> float:
+    """Interquartile mean: the mean of the middle half of all R·T scores.
+
+    Of n scores the n // 4 lowest and the n // 4 highest are left out, as by
+    `scipy.stats.trim_mean(scores, 0.25, axis=None)`.
+
+    Args:
+        scores: (R, T), finite.
+
+    Returns:
+        On the scale of the scores.
+
+    Raises:
+        ValueError: not two axes, none of them 0, or a score that is not finite.
+
+    Source: Agarwal et al. 2021, arXiv:2108.13264, section 4.3.
+    """
+    return float(_iqm(checked_scores("scores", scores)))
+
+
+def mean(scores: ArrayLike) -> float:
+    """Mean of all scores; arguments and errors as `iqm`."""
+    return float(_mean(checked_scores("scores", scores)))
+
+
+def median(scores: ArrayLike) -> float:
+    """Median over tasks of the mean over runs, as rliable has it; arguments and errors as `iqm`."""
+    return float(_median(checked_scores("scores", scores)))
+
+
+def optimality_gap(scores: ArrayLike, gamma: float = 1.0) -> float:
+    """How far the runs stay below a score that is good enough: mean of max(0, gamma - score).
+
+    Args:
+        scores: (R, T), finite.
+        gamma: scores above count as this one.
+
+    Returns:
+        At least 0; lower is better.
+
+    Raises:
+        ValueError: as `iqm`.
+
+    Source: Agarwal et al. 2021, arXiv:2108.13264, section 4.3.
+    """
+    return float(gamma - np.minimum(checked_scores("scores", scores), gamma).mean())
+
+
+def worst_seed(scores: ArrayLike) -> float:
+    """Mean over tasks of each task's lowest score; for one task the worst run. As `iqm` otherwise."""
+    return float(checked_scores("scores", scores).min(axis=0).mean())
+
+
+def failure_rate(scores: ArrayLike, threshold: float) -> float:
+    """Share of all R·T scores below a threshold, in [0, 1]; errors as `iqm`."""
+    return float((checked_scores("scores", scores) < threshold).mean())
+
+
+def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> Array:
+    """Share of all R·T scores above each threshold.
+
+    Args:
+        scores: (R, T), finite.
+        thresholds: (K,).
+
+    Returns:
+        (K,), in [0, 1].
+
+    Raises:
+        ValueError: shapes other than these, or a number that is not finite.
+
+    Source: run-score distributions of Agarwal et al. 2021, arXiv:2108.13264, section 4.2.
+    """
+    levels = checked_scores("thresholds", thresholds, "K")
+    above: Array = (checked_scores("scores", scores)[..., None] > levels).mean(axis=(0, 1))
+    return above
+
+
+def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> float:
+    """How probably a run of X beats one of Y: mean over tasks of P(X > Y) + ½ P(X = Y).
+
+    Args:
+        x: scores (R1, T), finite.
+        y: scores (R2, T), finite, of the same tasks.
+
+    Returns:
+        In [0, 1]; ½ where neither is better.
+
+    Raises:
+        ValueError: shapes other than these, or a score that is not finite.
+
+    Source: Agarwal et al. 2021, arXiv:2108.13264, section 4.3 (Mann and Whitney's U over R1·R2).
+    """
+    return float(won_pairs(x, y).mean())
+
+
+def won_pairs(x: ArrayLike, y: ArrayLike, least_runs: int = 1) -> Array:
+    """Every run of X against every run of Y of the same task.
+
+    Args:
+        x: scores (R1, T), finite.
+        y: scores (R2, T), finite.
+        least_runs: R1 and R2 are at least this.
+
+    Returns:
+        (T, R1, R2): 1 where X is higher, 0 where Y is, ½ for a tie.
+
+    Raises:
+        ValueError: as `probability_of_improvement`.
+    """
+    x, y = (checked_scores(*side, least_runs=least_runs) for side in (("x", x), ("y", y)))
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(f"expected x (R1, T) and y (R2, T) of the same tasks, found {x.shape} and {y.shape}")
+    ours, theirs = x.T[:, :, None], y.T[:, None, :]
+    return (ours > theirs) + 0.5 * (ours == theirs)
+
+
+def area_under_curve(frames: ArrayLike, returns: ArrayLike) -> Array:
+    """Mean height of a curve between its ends: the area by trapezoids over the span of the frames.
+
+    Areas of whole runs are what a bootstrap resamples; an area of aggregated checkpoints has lost how
+    checkpoints of one run hang together.
+
+    Args:
+        frames: (C,), strictly increasing, at least two.
+        returns: (..., C).
+
+    Returns:
+        (...), on the scale of the returns.
+
+    Raises:
+        ValueError: shapes other than these, frames that do not increase, or a number that is not finite.
+    """
+    frames, returns = checked_curve(frames, returns, least_points=2)
+    middles = (returns[..., 1:] + returns[..., :-1]) / 2
+    area: Array = (middles * np.diff(frames)).sum(axis=-1) / (frames[-1] - frames[0])
+    return area
+
+
+def frames_to_threshold(frames: ArrayLike, returns: ArrayLike, threshold: float) -> Array:
+    """First frames of the grid at which the return is at least a threshold.
+
+    Args:
+        frames: (C,), strictly increasing.
+        returns: (..., C).
+        threshold: on the scale of the returns.
+
+    Returns:
+        (...) frames; inf for a curve that never gets there (censored: it might have, had it gone on).
+
+    Raises:
+        ValueError: as `area_under_curve`, for one point and more.
+    """
+    frames, returns = checked_curve(frames, returns, least_points=1)
+    reached = returns >= threshold
+    first: Array = np.where(reached.any(axis=-1), frames[reached.argmax(axis=-1)], np.inf)
+    return first
+
+
+@dataclass(frozen=True)
+class CensoredMedian:
+    """Frames that several runs needed to reach a threshold.
+
+    Attributes:
+        median: in frames, with runs that never reached it as later than all others; inf where these
+            reach the middle. Of an even number it is the mean of the middle two.
+        censored: runs that never reached it.
+        runs: all runs.
+    """
+
+    median: float
+    censored: int
+    runs: int
+
+
+def censored_median(frames: ArrayLike) -> CensoredMedian:
+    """Summary of `frames_to_threshold` over runs.
+
+    Args:
+        frames: (R,), inf for a run that never reached it.
+
+    Raises:
+        ValueError: not one axis with a run at least, or a NaN.
+    """
+    needed = np.asarray(frames, dtype=np.float64)
+    if needed.ndim != 1 or needed.size == 0 or np.isnan(needed).any():
+        raise ValueError(f"expected frames (R,), R >= 1, without NaN, found {needed.tolist()}")
+    return CensoredMedian(float(np.median(needed)), int(np.isinf(needed).sum()), len(needed))
+
+
+def bootstrap_interval(
+    scores: ArrayLike,
+    statistic: Statistic,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+    inflate: bool = True,
+) -> tuple[float, float]:
+    """Percentile interval of a statistic, by resampling runs with replacement independently for each task.
+
+    Args:
+        scores: (R, T), R >= 2.
+        statistic: maps scores (R, T) to a float. Those of this module are computed for many resamples at
+            once, any other one is called for each.
+        confidence: nominal coverage, between 0 and 1.
+        resamples: at least 1.
+        seed: of `numpy.random.default_rng`; nothing else is random.
+        inflate: widen both ends about the point estimate by sqrt(R / (R - 1)), without which intervals of
+            few runs are too narrow.
+
+    Returns:
+        (low, high).
+
+    Raises:
+        ValueError: as `iqm`; fewer than two runs; a confidence or a number of resamples out of range.
+
+    Source: stratified bootstrap of Agarwal et al. 2021, arXiv:2108.13264, section 4.1, without inflation.
+    """
+    table = checked_scores("scores", scores, least_runs=2)[None]
+    check_resampling(confidence, resamples)
+    function = batched(statistic)
+    values = resampled_statistics(table, function, resamples, seed)
+    low, high = percentile_interval(values, function(table), table.shape[1], confidence, inflate)
+    return float(low[0]), float(high[0])
+
+
+def batched(statistic: Statistic) -> BatchedStatistic:
+    """The form of a statistic that maps (..., R, T) to (...); one that is not of this module is looped."""
+    if statistic in _BATCHED:
+        return _BATCHED[statistic]
+
+    def each(scores: Array) -> Array:
+        tables = scores.reshape(-1, *scores.shape[-2:])
+        return np.array([statistic(table) for table in tables], dtype=np.float64).reshape(scores.shape[:-2])
+
+    return each
+
+
+def _iqm(scores: Array) -> Array:
+    ordered = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
+    cut = ordered.shape[-1] // 4
+    middle: Array = ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1)
+    return middle
+
+
+def _mean(scores: Array) -> Array:
+    value: Array = scores.mean(axis=(-2, -1))
+    return value
+
+
+def _median(scores: Array) -> Array:
+    value: Array = np.median(scores.mean(axis=-2), axis=-1)
+    return value
+
+
+def _gap_to_one(scores: Array) -> Array:
+    return 1.0 - _mean(np.minimum(scores, 1.0))
+
+
+_BATCHED: dict[Statistic, BatchedStatistic] = {
+    iqm: _iqm,
+    mean: _mean,
+    median: _median,
+    optimality_gap: _gap_to_one,
+}
