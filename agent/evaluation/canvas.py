@@ -50,16 +50,16 @@ def picture(
     below = _BELOW + _LEGEND_ROW * rows
     whole = _TOP + height + below
     with styled_figure(WIDTH, whole) as figure:
-        axes = figure.add_axes(
-            (left / WIDTH, below / whole, (WIDTH - left - right) / WIDTH, height / whole)
-        )
+        axes = figure.add_axes((left / WIDTH, below / whole, (WIDTH - left - right) / WIDTH, height / whole))
         axes.grid(color=FAINT, linewidth=0.9)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(length=0, pad=5, labelsize=10)
         legend: list[tuple[Any, str]] = []
         yield axes, legend
-        figure.text(0.12 / WIDTH, 1 - 0.21 / whole, shortened(title), fontsize=12.5, fontweight="bold", va="center")
+        figure.text(
+            0.12 / WIDTH, 1 - 0.21 / whole, shortened(title), fontsize=12.5, fontweight="bold", va="center"
+        )
         if legend:
             figure.legend(
                 [artist for artist, _ in legend],

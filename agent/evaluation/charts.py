@@ -15,8 +15,8 @@ from agent.evaluation.grid import Array, Axis, places
 from agent.evaluation.published import PublishedScore
 from agent.evaluation.scopes import Scope, scale_of
 from agent.evaluation.scorecards import PROFILE_LEVELS, Comparison, Profile, Scorecard
-from agent.evaluation.style import GREY, INK
 from agent.evaluation.study import FEW_SEEDS
+from agent.evaluation.style import EDGE, GREY, INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,9 +109,7 @@ def _draw_band(axes: Axes, band: Band, look: Look) -> Line2D:
     colour, dashes = look
     many = band.runs > FEW_SEEDS
     if many.any():
-        axes.fill_between(
-            band.grid, band.low, band.high, where=many, color=colour, alpha=0.16, linewidth=0
-        )
+        axes.fill_between(band.grid, band.low, band.high, where=many, color=colour, alpha=0.16, linewidth=0)
     solid = np.where(band.is_full, band.value, np.nan)
     marker = "o" if (~np.isnan(solid)).sum() == 1 else None
     (line,) = axes.plot(
@@ -141,7 +139,7 @@ def _draw_published(axes: Axes, published: Sequence[PublishedScore]) -> Line2D:
             xy=(frames, score.return_mean),
             xytext=(max(frames, 0.0) + 0.035 * last, low + height * (high - low)),
             fontsize=8.8, color=INK, va="center", annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "color": "#afb8c1", "linewidth": 0.7,
+            arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "color": EDGE, "linewidth": 0.7,
                         "shrinkB": 4, "shrinkA": 1},
         )  # fmt: skip
     return marks

@@ -127,9 +127,7 @@ def _unlike_variants(curves: Sequence[Curve]) -> list[Note]:
         tasks[curve.task].append(curve)
     notes = []
     for task, members in sorted(tasks.items()):
-        texts = [
-            _difference(name, members, lambda curve: curve.variant) for name in CONDITIONS
-        ]
+        texts = [_difference(name, members, lambda curve: curve.variant) for name in CONDITIONS]
         pools = {text for text in texts if text}
         if pools and len({curve.variant for curve in members}) > 1:
             notes.append(Note(task, f"variants differ in {', '.join(sorted(pools))}", is_loss=False))

@@ -46,9 +46,7 @@ def _rows(found: Findings, axis: Axis) -> Iterator[tuple[Any, ...]]:
 
 
 def _band_rows(name: str, variant: str, axis: str, band: Band) -> Iterator[tuple[Any, ...]]:
-    for at, value, low, high, runs in zip(
-        band.grid, band.value, band.low, band.high, band.runs, strict=True
-    ):
+    for at, value, low, high, runs in zip(band.grid, band.value, band.low, band.high, band.runs, strict=True):
         if runs:
             yield name, variant, "", axis, *map(_short, (at, value, low, high)), int(runs)
 

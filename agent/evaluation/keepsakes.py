@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ def _read_shares(path: Path) -> tuple[dict[str, float], int]:
             continue
         try:
             record = json.loads(line)
-            shares = {name: record[name] for name in record if name.startswith("time/")}
+            shares = {name: record[name] for name in record if re.fullmatch(r"time/.+_share", name)}
             shares = {name: float(value) for name, value in shares.items() if value is not None}
         except (ValueError, TypeError):
             damaged += 1
@@ -115,7 +116,9 @@ def imaginations(curves: Sequence[Curve], budget: int) -> tuple[list[Picture], l
     return _small_copies(curves, "inspect/imagination.png", budget, _small_png)
 
 
-def _small_copies(curves: Sequence[Curve], pattern: str, budget: int, shrink: Any) -> tuple[list[Picture], list[Note]]:
+def _small_copies(
+    curves: Sequence[Curve], pattern: str, budget: int, shrink: Any
+) -> tuple[list[Picture], list[Note]]:
     chosen: dict[tuple[str, str], tuple[Curve, Path]] = {}
     for curve in curves:
         paths = sorted(curve.directory.glob(pattern)) if curve.directory else []
@@ -148,7 +151,9 @@ def _small_gif(path: Path) -> bytes:
         step = -(-count // _VIDEO_IMAGES)
         duration = int(gif.info.get("duration", 40)) * step
         images = [
-            image.convert("RGB") for index, image in enumerate(ImageSequence.Iterator(gif)) if index % step == 0
+            image.convert("RGB")
+            for index, image in enumerate(ImageSequence.Iterator(gif))
+            if index % step == 0
         ]
     for image in images:
         image.thumbnail((_VIDEO_SIDE, 2 * _VIDEO_SIDE))

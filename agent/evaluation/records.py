@@ -15,7 +15,6 @@ CONDITIONS = ("mujoco", "look", "size", "stack", "obs", "distract", "action repe
 """What a task was: runs that differ in one of these measure different things and are not pooled."""
 
 
-
 @dataclass(frozen=True)
 class Note:
     """Something about the input that the user must know.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.evaluation.bands import Estimation
-from agent.evaluation.grid import Array, Axis, carried, places
+from agent.evaluation.grid import Array, Axis, places
 from agent.evaluation.intervals import (
     PairedDifference,
     improvement_interval,
@@ -217,9 +217,7 @@ def _improvement(x: dict[int, Array], y: dict[int, Array], estimation: Estimatio
     return Estimate(value, *ends)
 
 
-def _difference(
-    x: dict[int, Array], y: dict[int, Array], estimation: Estimation
-) -> PairedDifference | None:
+def _difference(x: dict[int, Array], y: dict[int, Array], estimation: Estimation) -> PairedDifference | None:
     shared = sorted(x.keys() & y.keys())
     if len(shared) < 2:
         return None

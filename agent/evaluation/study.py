@@ -59,6 +59,7 @@ class Findings:
 
     Attributes:
         scope: its runs.
+        drawn: the same, with curves as smooth as they are drawn.
         bands: curve of each variant on the axis that was asked for.
         timed: curve of each variant over training time; empty where that is the axis, or not known.
         cards: of each place, the variants whose runs go that far.
@@ -69,6 +70,7 @@ class Findings:
     """
 
     scope: Scope
+    drawn: Scope
     bands: dict[str, Band]
     timed: dict[str, Band]
     cards: dict[float, list[Scorecard]]
@@ -189,6 +191,7 @@ def _find(scope: Scope, drawn: Scope, grid: Array, question: Question) -> Findin
             cards[at] = [card for card in found if card]
     return Findings(
         scope=scope,
+        drawn=drawn,
         bands={v: make_band(drawn, v, grid, axis, estimation) for v in drawn.members},
         timed={} if axis == "seconds" else _timed(drawn, estimation),
         cards=cards,
@@ -239,7 +242,9 @@ def _published(scope: Scope, last: float, question: Question) -> list[PublishedS
 
 
 def _few_seeds(scopes: Sequence[Scope]) -> list[Note]:
-    few = sorted({variant for scope in scopes for variant, rows in scope.members.items() if len(rows) <= FEW_SEEDS})
+    few = sorted(
+        {variant for scope in scopes for variant, rows in scope.members.items() if len(rows) <= FEW_SEEDS}
+    )
     if not few:
         return []
     text = (

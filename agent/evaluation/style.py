@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 # Okabe & Ito's colours, which people with any colour vision can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-INK, GREY, FAINT = "#24292f", "#6e7781", "#e4e7eb"
+INK, GREY, EDGE, FAINT = "#24292f", "#6e7781", "#afb8c1", "#e4e7eb"
 _STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 12,
     "text.color": INK,
-    "axes.edgecolor": "#afb8c1",
+    "axes.edgecolor": EDGE,
     "axes.labelcolor": INK,
     "xtick.color": GREY,
     "ytick.color": GREY,

@@ -19,15 +19,24 @@ def results_table(runs: Sequence[RunCurve]) -> str:
         Aligned lines with a header, without a line break at the end. `return` is mean ± deviation over
         the episodes of the last evaluation.
     """
-    cells = [_COLUMNS, *(_cells(run) for run in runs)]
+    return aligned([_COLUMNS, *(_cells(run) for run in runs)])
+
+
+def aligned(cells: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Lines of a table, its columns as wide as they need, a rule under the first line.
+
+    Args:
+        cells: lines, the header first, all of one length.
+        left: columns that begin at the left; the others end at the right.
+    """
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = []
-    for row in cells:
-        task, *rest = (
-            text.rjust(width) if column else text.ljust(width)
+    lines = [
+        "  ".join(
+            text.rjust(width) if column >= left else text.ljust(width)
             for column, (text, width) in enumerate(zip(row, widths, strict=True))
         )
-        lines.append("  ".join([task, *rest]))
+        for row in cells
+    ]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
 
