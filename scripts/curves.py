@@ -25,7 +25,7 @@ Item = TypeVar("Item")
 
 
 class CurvesOptions(Options):
-    """Sample-efficiency curves of runs, sweeps and CSV files of other projects, with statistics and a report."""
+    """Sample-efficiency curves of runs, sweeps and CSV files, with statistics and a report."""
 
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[LABEL=]PATH")]
     """Run directories or folders of them, sweeps, CSV files; LABEL= names the variant of what lies there."""
@@ -178,8 +178,9 @@ def _write(study: Study, out: Path) -> None:
         ("report.html", page.html),
     ):
         (out / name).write_text(text, encoding="utf-8")
-    for line in (*map(str, study.notes), *scoretable.coverage_lines(study)):
-        print(f"nearfar: {line}", file=sys.stderr)
+    for note in study.notes:
+        print(f"nearfar: {note}", file=sys.stderr)
+    print(scoretable.coverage_table(study), end="\n\n")
     print(scoretable.score_tables(study))
     print(f"\nreport    {out / 'report.html'}\nnumbers   {out / 'summary.json'}, {out / 'curves.csv'}")
     print(f"pictures  {out / 'figures'}")

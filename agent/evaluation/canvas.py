@@ -1,4 +1,4 @@
-"""What pictures of a comparison have in common: size, legend, axes, and files that do not change by themselves."""
+"""What pictures of a comparison have in common: size, legend, and files that stay the same."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 5.4  # inches: text of 10 points stays readable where a phone shows the picture in 3.4
-_LEFT, _TOP, _BELOW, _LEGEND_ROW = 0.68, 0.42, 0.58, 0.23
+WIDTH = 4.8  # inches: text of 10 points stays readable where a phone shows the picture in 3.4
+_LEFT, _TOP, _BELOW, _LEGEND_ROW = 0.72, 0.42, 0.60, 0.20
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)))  # variants beyond the colours
-_LONGEST = 52
+_LONGEST = 44
 
 Look = tuple[str, Any]  # colour and dashes
 Legend = Sequence[tuple[Any, str]]  # artists and what they stand for
@@ -32,7 +32,7 @@ def looks_of(variants: Sequence[str]) -> dict[str, Look]:
 
 @contextmanager
 def picture(
-    path: Path, title: str, *, rows: int, height: float = 2.9, left: float = _LEFT, right: float = 0.2
+    path: Path, title: str, *, rows: int, height: float = 2.7, left: float = _LEFT, right: float = 0.2
 ) -> Iterator[tuple[Axes, list[tuple[Any, str]]]]:
     """Axes with a title above and a legend below, written as PNG and SVG when the block ends.
 
@@ -54,7 +54,7 @@ def picture(
         axes.grid(color=FAINT, linewidth=0.9)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(length=0, pad=5, labelsize=10)
+        axes.tick_params(length=0, pad=5, labelsize=10.5)
         legend: list[tuple[Any, str]] = []
         yield axes, legend
         figure.text(
@@ -67,7 +67,7 @@ def picture(
                 loc="lower left",
                 bbox_to_anchor=(0.1 / WIDTH, 0.02 / whole),
                 frameon=False,
-                fontsize=10,
+                fontsize=10.5,
                 borderaxespad=0,
                 labelspacing=0.35,
             )

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 AXIS_LABELS = {"frames": "environment frames", "seconds": "training time", "updates": "gradient steps"}
-_LABEL_GAP = 0.062  # of the axis: the height of a published method's name
-_NAME_MARGIN = 1.45  # inches, for published methods' names
+_LABEL_GAP = 0.066  # of the axis: the height of a published method's name
+_NAME_MARGIN = 1.4  # inches, for published methods' names
 
 
 def draw_curves(
@@ -57,7 +57,7 @@ def draw_curves(
             legend.append((artist, f"{shortened(variant)} ({count})"))
         _limits(axes, scope, max(band.grid[-1] for band in bands.values()))
         statistic = "IQM of return / 1000" if scope.is_aggregate else "episode return"
-        axes.set_ylabel(statistic, fontsize=10.5)
+        axes.set_ylabel(statistic, fontsize=11)
         _axis_of(axes, axis)
         if published:
             legend.append((_draw_published(axes, published), "published figures"))
@@ -69,7 +69,7 @@ def title_of(scope: Scope) -> str:
 
 
 def _axis_of(axes: Axes, axis: Axis) -> None:
-    axes.set_xlabel(AXIS_LABELS[axis], fontsize=10.5)
+    axes.set_xlabel(AXIS_LABELS[axis], fontsize=11)
     as_text = short_time if axis == "seconds" else short_count
     axes.xaxis.set_major_formatter(lambda value, _: as_text(value))
     if axis == "seconds":
@@ -81,7 +81,7 @@ def _axis_of(axes: Axes, axis: Axis) -> None:
 def _time_ticks(last: float) -> list[float]:
     """Round minutes or hours, seven at most."""
     steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200]
-    step = next((each for each in steps if last / each <= 6), 86400 * max(1, round(last / 86400 / 5)))
+    step = next((each for each in steps if last / each <= 5), 86400 * max(1, round(last / 86400 / 5)))
     return [step * index for index in range(int(last / step) + 1)]
 
 
@@ -138,7 +138,7 @@ def _draw_published(axes: Axes, published: Sequence[PublishedScore]) -> Line2D:
             f"{score.method} {score.return_mean:.0f}",
             xy=(frames, score.return_mean),
             xytext=(max(frames, 0.0) + 0.035 * last, low + height * (high - low)),
-            fontsize=8.8, color=INK, va="center", annotation_clip=False,
+            fontsize=9.3, color=INK, va="center", annotation_clip=False,
             arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "color": EDGE, "linewidth": 0.7,
                         "shrinkB": 4, "shrinkA": 1},
         )  # fmt: skip
@@ -174,7 +174,7 @@ def draw_bars(
     values = [*(card.numbers["mean"].value for card in cards), *published.values()]
     colours = [*(looks[card.variant][0] for card in cards), *([GREY] * len(published))]
     title = f"{title_of(scope)}, {_at_text(at, axis)}"
-    with picture(path, title, rows=0, height=0.29 * len(names) + 0.1, left=2.0, right=0.55) as (axes, _):
+    with picture(path, title, rows=0, height=0.29 * len(names) + 0.1, left=1.75, right=0.5) as (axes, _):
         rows = np.arange(len(names))[::-1]
         bars = axes.barh(rows, values, height=0.68, color=colours, alpha=0.85)
         for bar in bars[len(cards) :]:
@@ -191,7 +191,7 @@ def draw_bars(
             text = f"{value:.2f}" if scope.is_aggregate else f"{value:.0f}"
             axes.annotate(text, (1.015, row), xycoords=("axes fraction", "data"), fontsize=9.5, va="center")
         unit = "mean return / 1000" if scope.is_aggregate else "mean return"
-        axes.set_xlabel(f"{unit}; line: 95% interval", fontsize=10.5)
+        axes.set_xlabel(f"{unit}; line: 95% interval", fontsize=11)
 
 
 def _at_text(at: float, axis: Axis) -> str:
@@ -199,8 +199,8 @@ def _at_text(at: float, axis: Axis) -> str:
 
 
 def _label_rows(axes: Axes, rows: Iterable[int], names: Sequence[str]) -> None:
-    axes.set_yticks(list(rows), [name if len(name) <= 26 else f"{name[:25]}…" for name in names])
-    axes.tick_params(axis="y", labelsize=9.5)
+    axes.set_yticks(list(rows), [name if len(name) <= 20 else f"{name[:19]}…" for name in names])
+    axes.tick_params(axis="y", labelsize=10)
     axes.grid(visible=False, axis="y")
 
 
@@ -223,8 +223,8 @@ def draw_profiles(
             legend.append((line, profile.variant))
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.02)
-        axes.set_xlabel("return / 1000", fontsize=10.5)
-        axes.set_ylabel("share of runs above", fontsize=10.5)
+        axes.set_xlabel("return / 1000", fontsize=11)
+        axes.set_ylabel("share of runs above", fontsize=11)
 
 
 def draw_improvement(
@@ -233,7 +233,7 @@ def draw_improvement(
     """Probability that a run of one variant beats one of another; arguments as those of `draw_bars`."""
     title = f"{title_of(scope)}, {_at_text(at, axis)}"
     height = 0.34 * len(comparisons) + 0.15
-    with picture(path, title, rows=0, height=height, left=2.6) as (axes, _):
+    with picture(path, title, rows=0, height=height, left=2.15) as (axes, _):
         rows = list(range(len(comparisons)))[::-1]
         for row, comparison in zip(rows, comparisons, strict=True):
             found = comparison.improvement
@@ -242,14 +242,14 @@ def draw_improvement(
             axes.plot(found.value, row, "o", color=INK, markersize=6, clip_on=False, zorder=5)
         axes.axvline(0.5, color=GREY, linewidth=1.0, linestyle="--")
         axes.set_yticks(rows, [_pair(each) for each in comparisons])
-        axes.tick_params(axis="y", labelsize=9)
+        axes.tick_params(axis="y", labelsize=9.5)
         axes.set_xlim(0, 1)
         axes.set_ylim(-0.6, len(comparisons) - 0.4)
-        axes.set_xlabel("probability of improvement; line: 95% interval", fontsize=10.5)
+        axes.set_xlabel("probability of improvement; line: 95% interval", fontsize=11)
 
 
 def _pair(comparison: Comparison) -> str:
     first, second = (
-        name if len(name) <= 17 else f"{name[:16]}…" for name in (comparison.first, comparison.second)
+        name if len(name) <= 13 else f"{name[:12]}…" for name in (comparison.first, comparison.second)
     )
     return f"{first} > {second}"

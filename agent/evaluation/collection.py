@@ -125,7 +125,7 @@ def _read_run(source: Source, notes: list[Note]) -> _Run | None:
         notes.append(Note(f"{shown}/manifest.json", text, is_loss=False))
     try:
         run.trace, problems = _read_evaluations(directory / "eval.csv")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         notes.append(Note(f"{shown}/eval.csv", f"{_reason(error, directory)}: the run is left out"))
         return run
     notes += [Note(f"{shown}/eval.csv", problem) for problem in problems]
@@ -208,8 +208,13 @@ def _conditions(config: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[
     """Conditions of a run over all processes that worked on it, those that are known."""
     defaults = Config.model_fields
     found = {name: {str(config.get(name, defaults[name].default))} for name in _CONFIG_CONDITIONS}
-    processes = [manifest, *(each for each in manifest.get("earlier") or [] if isinstance(each, dict))]
-    versions = [each["versions"] for each in processes if isinstance(each.get("versions"), dict)]
+    earlier = manifest.get("earlier")
+    processes = [manifest, *(earlier if isinstance(earlier, list) else [])]
+    versions = [
+        each["versions"]
+        for each in processes
+        if isinstance(each, dict) and isinstance(each.get("versions"), dict)
+    ]
     found["mujoco"] = {str(each["mujoco"]) for each in versions if each.get("mujoco")}
     repeat = manifest.get("action_repeat") or config.get("action_repeat")
     found["action repeat"] = {str(repeat)} if repeat else set()
@@ -225,8 +230,8 @@ def _without_duplicates(curves: list[Curve], notes: list[Note]) -> list[Curve]:
         first = kept.setdefault((curve.task, curve.variant, curve.seed), curve)
         if first is not curve:
             text = (
-                f"seed {curve.seed} of {curve.task}, {curve.variant} is also in {first.source}, which is used: "
-                "left out; tell them apart with LABEL=PATH"
+                f"seed {curve.seed} of {curve.task}, {curve.variant} is also in {first.source}, which "
+                "is used: left out; tell them apart with LABEL=PATH"
             )
             notes.append(Note(curve.source, text))
     return list(kept.values())

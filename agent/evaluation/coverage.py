@@ -10,7 +10,7 @@ from typing import Literal
 from agent.evaluation.collection import Collection
 from agent.evaluation.records import CONDITIONS, Curve, Note
 
-Status = Literal["complete", "short", "crashed", "missing", "refused", ""]
+Status = Literal["complete", "short", "crashed", "missing", "refused", "unplanned", ""]
 Pool = tuple[str, str]  # task and variant
 
 
@@ -20,8 +20,9 @@ class Cell:
 
     Attributes:
         seed: the run's seed.
-        status: `complete`, `short` of its target, `crashed`, `missing` (this seed of the variant is known
-            from elsewhere), `refused` (its pool is mixed), or nothing where nobody expects a run.
+        status: `complete`, `short` of its target, `crashed`, `missing` (planned or begun, or the variant has
+            this seed in other tasks), `refused` (its pool is mixed), `unplanned` (the variant has this seed
+            elsewhere, but nobody planned it for this task), or nothing where nobody expects a run.
         last_frames: frames of its last evaluation; None without one.
         target_frames: frames it was meant to reach; those of the longest run beside it where nobody says.
     """
@@ -50,36 +51,36 @@ def coverage_matrix(collection: Collection, refused: Iterable[Pool] = ()) -> tup
     """
     refused = set(refused)
     curves = {(curve.task, curve.variant, curve.seed): curve for curve in collection.curves}
-    crashed = {each[:3] for each in collection.absent if each.has_crashed}
-    known = [*curves, *(each[:3] for each in collection.absent)]
+    absent = {each[:3]: each.has_crashed for each in collection.absent}
+    known = {*curves, *absent}
+    longest: dict[Pool, int] = defaultdict(int)
+    for curve in collection.curves:
+        pool = curve.task, curve.variant
+        longest[pool] = max(longest[pool], curve.last_frames)
     seeds = sorted({seed for _, _, seed in known})
-    of_variant = defaultdict(set)
-    for _, variant, seed in known:
-        of_variant[variant].add(seed)
-    rows = []
-    for task in sorted({task for task, _, _ in known}):
-        for variant in collection.variants:
-            here = [curve for curve in collection.curves if (curve.task, curve.variant) == (task, variant)]
-            longest = max((curve.last_frames for curve in here), default=None)
-            cells = []
-            for seed in seeds:
-                curve = curves.get((task, variant, seed))
-                if curve:
-                    cell = _cell(curve, longest)
-                    cell = replace(cell, status="refused") if (task, variant) in refused else cell
-                elif (task, variant, seed) in crashed:
-                    cell = Cell(seed, "crashed")
-                else:
-                    cell = Cell(seed, "missing" if seed in of_variant[variant] else "")
-                cells.append(cell)
-            rows.append(CoverageRow(task, variant, tuple(cells)))
-    return tuple(rows)
+    pools = {run[:2] for run in known}
+    of_variant = {run[1:] for run in known}
+
+    def cell(task: str, variant: str, seed: int) -> Cell:
+        if curve := curves.get((task, variant, seed)):
+            found = _cell(curve, longest[task, variant])
+            return replace(found, status="refused") if (task, variant) in refused else found
+        if (task, variant, seed) in absent:
+            return Cell(seed, "crashed" if absent[task, variant, seed] else "missing")
+        if (variant, seed) not in of_variant:
+            return Cell(seed, "")
+        return Cell(seed, "missing" if (task, variant) in pools else "unplanned")
+
+    return tuple(
+        CoverageRow(task, variant, tuple(cell(task, variant, seed) for seed in seeds))
+        for task in sorted({task for task, _, _ in known})
+        for variant in collection.variants
+    )
 
 
-def _cell(curve: Curve, longest: int | None) -> Cell:
+def _cell(curve: Curve, longest: int) -> Cell:
     target = curve.target_frames or longest
-    is_short = target is not None and curve.last_frames < target
-    status: Status = "crashed" if curve.has_crashed else "short" if is_short else "complete"
+    status: Status = "crashed" if curve.has_crashed else "short" if curve.last_frames < target else "complete"
     return Cell(curve.seed, status, curve.last_frames, target)
 
 

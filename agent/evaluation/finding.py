@@ -100,7 +100,7 @@ class _Finder:
         planned: dict[Path, Planned] = {}
         tables = []
         has_runs = False
-        for name, folders, files in os.walk(top):
+        for name, folders, files in os.walk(top, onerror=self._unreadable):
             directory = Path(name)
             folders[:] = sorted(
                 each
@@ -146,6 +146,9 @@ class _Finder:
         shown = self._shown(path)
         old = self.found.tables.get(shown)
         self.found.tables[shown] = Source(path, shown, label or (old and old.label))
+
+    def _unreadable(self, error: OSError) -> None:
+        self._note(Path(error.filename), f"cannot be read ({error.strerror})")
 
     def _note(self, path: Path, text: str, *, is_loss: bool = True) -> None:
         self.found.notes.append(Note(self._shown(path), text, is_loss))

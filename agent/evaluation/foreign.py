@@ -67,7 +67,8 @@ def read_csv(
         path: the file.
         source: how it is shown.
         reading: what the user says about such files.
-        label: variant of all its rows; unset: its column for methods, or else its name.
+        label: variant of all its rows, before its methods where it holds several; unset: its column for
+            methods, or else its name.
 
     Returns:
         Its runs, and what could not be used.
@@ -75,7 +76,7 @@ def read_csv(
     try:
         table = _read_table(path)
         groups = _groups(table, *_from_name(path, reading.canonical), reading, label)
-    except TableError as error:
+    except (TableError, csv.Error) as error:
         return [], [Note(source, str(error))]
     notes = [Note(source, text, is_loss=False) for text in table.notes]
     curves = []
@@ -154,12 +155,15 @@ def _groups(
         raise TableError("names no task, neither in a column nor in its name: give --task TASK")
     if "seed" not in columns and seed is None:
         table.notes.append("has no column seed and none in its name: counted as one run, seed 0")
+    several = "method" in columns and len({cells[columns["method"]] for _, cells in table.rows}) > 1
     groups: dict[tuple[str, str, str], list[tuple[int, dict[str, str]]]] = {}
     for line, cells in table.rows:
         own = cells[columns["task"]] if "task" in columns else ""
+        method = cells[columns["method"]] if "method" in columns else ""
+        variant = f"{label}, {method}" if label and several else label or method or name
         key = (
             (reading.canonical(own) or own) if own else str(task),
-            label or (cells[columns["method"]] if "method" in columns else "") or name,
+            variant,
             cells[columns["seed"]] if "seed" in columns else str(seed or 0),
         )
         groups.setdefault(key, []).append((line, cells))

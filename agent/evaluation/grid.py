@@ -30,18 +30,22 @@ def places(trace: Trace, axis: Axis) -> Array:
     return x
 
 
-def make_grid(xs: Sequence[Array]) -> Array:
+def make_grid(xs: Sequence[Array], axis: Axis) -> Array:
     """Equal steps up to the end of the longest run, as wide as the runs' evaluations customarily are.
+
+    Over seconds, where no two runs are evaluated at the same place, they are as narrow as can be.
 
     Args:
         xs: where each run was evaluated, at least one run.
+        axis: what they are places of.
 
     Returns:
         Multiples of a round step, (C,), C <= `MOST_POINTS`; the first is the step.
     """
     gaps = [float(np.median(np.diff(x, prepend=0.0))) for x in xs]
     last = max(float(x[-1]) for x in xs)
-    step = _round_up(max(float(np.median(gaps)), last / MOST_POINTS))
+    usual = 0.0 if axis == "seconds" else float(np.median(gaps))
+    step = _round_up(max(usual, last / MOST_POINTS))
     if step > last:
         return np.array([last])
     return step * np.arange(1, math.floor(last / step * (1 + 1e-9)) + 1)

@@ -1,4 +1,4 @@
-"""What runs left beside their curves: shares of time, videos, imagined futures. Small copies, for a report."""
+"""What runs left beside their curves: shares of time, and small copies of videos and pictures."""
 
 from __future__ import annotations
 

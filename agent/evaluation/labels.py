@@ -16,6 +16,7 @@ _IGNORED = {
     "replay.on_device", "evaluation.every_frames", "evaluation.episodes", "evaluation.videos",
 }  # fmt: skip
 _IGNORED_GROUP = "logging."
+_MOST_SHOWN = 2
 
 
 def automatic_labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -51,7 +52,17 @@ def _differences(options: list[dict[str, Any]], defaults: dict[str, Any]) -> lis
             for part, option in zip(parts, options, strict=True):
                 if (value := str(option.get(name))) != usual:
                     part.append(f"{name.rpartition('.')[2].replace('_', ' ')} {value}")
-    return ["".join(f", {text}" for text in part) for part in parts]
+    full = ["".join(f", {text}" for text in part) for part in parts]
+    return [_abridged(part, full) for part in parts]
+
+
+def _abridged(part: list[str], full: list[str]) -> str:
+    """Two differences and how many more, where that still tells the run from all that differ from it."""
+    text = "".join(f", {each}" for each in part)
+    start = "".join(f", {each}" for each in part[:_MOST_SHOWN])
+    if len(part) <= _MOST_SHOWN + 1 or any(other.startswith(start) for other in full if other != text):
+        return text
+    return f"{start} and {len(part) - _MOST_SHOWN} more"
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from agent.evaluation import charts
 from agent.evaluation.album import Chart
-from agent.evaluation.canvas import looks_of, short_count
+from agent.evaluation.canvas import looks_of, short_count, short_time
 from agent.evaluation.keepsakes import Picture, TimeShares, imaginations, time_shares, videos
 from agent.evaluation.published import PublishedScore
 from agent.evaluation.records import Note
@@ -85,6 +85,7 @@ def _render(
         "count": short_count,
         "embedded": _embedded,
         "duration": format_duration,
+        "short_place": short_time if study.question.axis == "seconds" else short_count,
         "place": lambda at: place(at, study),
         "pretty": lambda value: json.dumps(value, indent=1, sort_keys=True),
     }

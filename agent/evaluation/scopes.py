@@ -98,12 +98,11 @@ def _make_aggregate(
         return None, notes
     if left := sorted(set(scaled) - set(tasks)):
         notes.append(_note(f"{', '.join(left)}: not of all its variants, not aggregated"))
+    lacking = [variant for variant in variants if not suites[variant] >= set(tasks)]
+    if lacking:
+        notes.append(_note(f"variants that lack some of its tasks are left out: {'; '.join(lacking)}"))
     members = {}
-    for variant in variants:
-        if not suites[variant] >= set(tasks):
-            missing = sorted(set(tasks) - suites[variant])
-            notes.append(_note(f"{variant}: left out, for it lacks {', '.join(missing)}"))
-            continue
+    for variant in (each for each in variants if each not in lacking):
         shared = set.intersection(*(set(tables[task][variant]) for task in tasks))
         members[variant] = {
             seed: tuple(tables[task][variant][seed] for task in tasks) for seed in sorted(shared)

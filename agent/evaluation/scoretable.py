@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
-from agent.evaluation.canvas import short_time
+from agent.evaluation.canvas import short_count, short_time, shortened
 from agent.evaluation.charts import title_of
+from agent.evaluation.coverage import Cell
 from agent.evaluation.scorecards import Estimate, Scorecard
 from agent.evaluation.study import Findings, Study
 from agent.evaluation.tables import aligned
 
+NOTHING = "\N{EN DASH}"
 _COLUMNS = ("scope", "variant", "runs", "IQM", "95%", "mean", "95%", "area", "worst", "failed")
 
 
@@ -26,37 +27,42 @@ def score_tables(study: Study) -> str:
     return "\n\n".join(tables)
 
 
-def coverage_lines(study: Study) -> Iterator[str]:
-    """A line each run that is not complete."""
-    for row in study.coverage:
-        for cell in row.cells:
-            if cell.status not in ("complete", ""):
-                where = f"{row.task}, {row.variant}, seed {cell.seed}"
-                last = "" if cell.last_frames is None else f" at {cell.last_frames:,}"
-                target = f" of {cell.target_frames:,} frames" if cell.status == "short" else ""
-                yield f"{where}: {cell.status}{last}{target}"
+def coverage_table(study: Study) -> str:
+    """Frames of each run's last evaluation, by task, variant and seed."""
+    seeds = [f"seed {cell.seed}" for cell in study.coverage[0].cells]
+    rows = [
+        (row.task, shortened(row.variant), *(_covered(cell) for cell in row.cells)) for row in study.coverage
+    ]
+    return aligned([("task", "variant", *seeds), *rows], left=2)
+
+
+def _covered(cell: Cell) -> str:
+    if cell.last_frames is None:
+        return {"unplanned": "no run"}.get(cell.status, cell.status)
+    last = short_count(cell.last_frames)
+    return last if cell.status == "complete" else f"{last} {cell.status}"
 
 
 def _cells(found: Findings, card: Scorecard) -> tuple[str, ...]:
     count = len(card.seeds)
     return (
         title_of(found.scope),
-        card.variant,
+        shortened(card.variant),
         str(count) if count == card.runs else f"{count} of {card.runs}",
         score(card.numbers["iqm"].value, found),
         interval(card.numbers["iqm"], found),
         score(card.numbers["mean"].value, found),
         interval(card.numbers["mean"], found),
-        score(card.area.value, found) if card.area else "–",
+        score(card.area.value, found) if card.area else NOTHING,
         score(card.worst_seed, found),
-        "–" if card.failure_rate is None else f"{100 * card.failure_rate:.0f}%",
+        NOTHING if card.failure_rate is None else f"{100 * card.failure_rate:.0f}%",
     )
 
 
 def score(value: float, found: Findings) -> str:
     """A score as text: a return without decimals, a normalised one with three."""
     if math.isnan(value):
-        return "–"
+        return NOTHING
     return f"{value:.3f}" if found.scope.is_aggregate else f"{value:.0f}"
 
 

@@ -30,6 +30,9 @@ CUSTOMARY_THRESHOLDS = (0.5, 0.8)  # of the scale of a suite
 FEW_SEEDS = 3
 
 
+_USUAL = Estimation()
+
+
 @dataclass(frozen=True)
 class Question:
     """What is asked of the runs.
@@ -50,7 +53,7 @@ class Question:
     smooth: int = 1
     allow_mixed: bool = False
     methods: tuple[str, ...] | None = None
-    estimation: Estimation = Estimation()
+    estimation: Estimation = _USUAL
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def make_study(
     used = _on_axis(used, question.axis)
     if not used.curves:
         return None
-    grid = make_grid([places(curve.trace, question.axis) for curve in used.curves])
+    grid = make_grid([places(curve.trace, question.axis) for curve in used.curves], question.axis)
     scopes, notes = make_scopes(used)
     question = replace(question, at=question.at or default_places(used, scopes, question.axis))
     drawn, _ = make_scopes(_smooth(used, question.smooth))
@@ -217,7 +220,7 @@ def _timed(scope: Scope, estimation: Estimation) -> dict[str, Band]:
             continue
     if not timed:
         return {}
-    grid = make_grid(xs)
+    grid = make_grid(xs, "seconds")
     return {variant: make_band(scope, variant, grid, "seconds", estimation) for variant in timed}
 
 
@@ -248,10 +251,10 @@ def _few_seeds(scopes: Sequence[Scope]) -> list[Note]:
     if not few:
         return []
     text = (
-        f"{FEW_SEEDS} seeds or fewer: runs are drawn one by one without a band, and intervals of so few say "
-        "little"
+        f"{FEW_SEEDS} seeds or fewer of {'; '.join(few)}: runs are drawn one by one without a band, and "
+        "intervals of so few say little"
     )
-    return [Note("; ".join(few), text, is_loss=False)]
+    return [Note("few seeds", text, is_loss=False)]
 
 
 def _unreached(collection: Collection, question: Question) -> list[Note]:
