@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
 from agent.evaluation.checks import Array, check_confidence, check_resampling, checked_scores
-from agent.evaluation.resampling import Statistic, percentile_interval, resampled_statistics
-from agent.evaluation.statistics import batched, bootstrap_interval, mean, won_pairs
+from agent.evaluation.resampling import Statistic, count_rows, percentile_interval
+from agent.evaluation.statistics import bootstrap, bootstrap_interval, mean, won_pairs
 
 
 def bootstrap_band(
@@ -44,9 +44,7 @@ def bootstrap_band(
     """
     tables = checked_scores("scores", scores, "RTC", least_runs=2).transpose(2, 0, 1)
     check_resampling(confidence, resamples)
-    function = batched(statistic)
-    values = resampled_statistics(tables, function, resamples, seed)
-    return percentile_interval(values, function(tables), tables.shape[1], confidence, inflate)
+    return bootstrap(np.ascontiguousarray(tables), statistic, confidence, resamples, seed, inflate)
 
 
 def profile_band(
@@ -112,8 +110,11 @@ def improvement_interval(
     won = won_pairs(x, y, least_runs=2)
     check_resampling(confidence, resamples)
     generator = np.random.default_rng(seed)
-    ours, theirs = (_counts(generator, resamples, len(won), runs) for runs in won.shape[1:])
-    values = ((ours @ won) * theirs).sum(axis=(0, 2)) / won.size  # (T, N, R1) @ (T, R1, R2)
+    ours, theirs = (  # (T, R1, N) and (T, R2, N)
+        count_rows(generator.integers(runs, size=(resamples, runs, len(won))), runs).transpose(1, 0, 2)
+        for runs in won.shape[1:]
+    )
+    values = (ours * (won @ theirs)).sum(axis=(0, 1)) / won.size
     low, high = percentile_interval(
         values[None], np.atleast_1d(won.mean()), min(won.shape[1:]), confidence, inflate
     )
@@ -121,7 +122,7 @@ def improvement_interval(
 
 
 def t_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
-    """Student's interval of a mean: mean ± t · s / sqrt(R).
+    """Student's interval of the mean of one task, mean ± t · s / sqrt(R).
 
     Args:
         values: scores of one task, (R,), R >= 2.
@@ -133,11 +134,28 @@ def t_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, floa
     Raises:
         ValueError: not one axis, fewer than two values, one that is not finite, or a confidence out of range.
     """
-    sample = checked_scores("values", values, "R", least_runs=2)
+    low, high = t_band(checked_scores("values", values, "R", least_runs=2)[:, None], confidence)
+    return float(low[0]), float(high[0])
+
+
+def t_band(values: ArrayLike, confidence: float = 0.95) -> tuple[Array, Array]:
+    """`t_interval` at every checkpoint, pointwise.
+
+    Args:
+        values: scores of one task, (R, C), R >= 2.
+        confidence: as for `t_interval`.
+
+    Returns:
+        low and high, (C,) each.
+
+    Raises:
+        ValueError: not two axes; as `t_interval` otherwise.
+    """
+    sample = checked_scores("values", values, "RC", least_runs=2)
     check_confidence(confidence)
     runs = len(sample)
-    reach = stdtrit(runs - 1, (1 + confidence) / 2) * sample.std(ddof=1) / np.sqrt(runs)
-    return float(sample.mean() - reach), float(sample.mean() + reach)
+    reach = stdtrit(runs - 1, (1 + confidence) / 2) * sample.std(axis=0, ddof=1) / np.sqrt(runs)
+    return sample.mean(axis=0) - reach, sample.mean(axis=0) + reach
 
 
 @dataclass(frozen=True)
@@ -188,11 +206,3 @@ def paired_difference(
             difference, mean, confidence=confidence, resamples=resamples, seed=seed
         )
     return PairedDifference(mean(difference), low, high, len(difference))
-
-
-def _counts(generator: np.random.Generator, resamples: int, tasks: int, runs: int) -> Array:
-    """How often each run is drawn in each resample, (T, resamples, R)."""
-    rows = generator.integers(runs, size=(tasks * resamples, runs))
-    cells = np.arange(tasks * resamples)[:, None] * runs + rows
-    counts = np.bincount(cells.ravel(), minlength=cells.size)
-    return counts.reshape(tasks, resamples, runs).astype(np.float64)

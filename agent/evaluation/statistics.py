@@ -13,10 +13,17 @@ from numpy.typing import ArrayLike
 
 from agent.evaluation.checks import Array, check_resampling, checked_curve, checked_scores
 from agent.evaluation.resampling import (
-    BatchedStatistic,
+    RowsStatistic,
     Statistic,
+    WeightedStatistic,
+    all_rows,
+    of_counts,
+    of_tables,
     percentile_interval,
-    resampled_statistics,
+    resampled,
+    weighted_iqm,
+    weighted_mean,
+    weighted_median,
 )
 
 
@@ -37,17 +44,17 @@ def iqm(scores: ArrayLike) -> float:
 
     Source: Agarwal et al. 2021, arXiv:2108.13264, section 4.3.
     """
-    return float(_iqm(checked_scores("scores", scores)))
+    return _estimate(weighted_iqm, checked_scores("scores", scores))
 
 
 def mean(scores: ArrayLike) -> float:
     """Mean of all scores; arguments and errors as `iqm`."""
-    return float(_mean(checked_scores("scores", scores)))
+    return _estimate(weighted_mean, checked_scores("scores", scores))
 
 
 def median(scores: ArrayLike) -> float:
     """Median over tasks of the mean over runs, as rliable has it; arguments and errors as `iqm`."""
-    return float(_median(checked_scores("scores", scores)))
+    return _estimate(weighted_median, checked_scores("scores", scores))
 
 
 def optimality_gap(scores: ArrayLike, gamma: float = 1.0) -> float:
@@ -241,48 +248,34 @@ def bootstrap_interval(
     """
     table = checked_scores("scores", scores, least_runs=2)[None]
     check_resampling(confidence, resamples)
-    function = batched(statistic)
-    values = resampled_statistics(table, function, resamples, seed)
-    low, high = percentile_interval(values, function(table), table.shape[1], confidence, inflate)
+    low, high = bootstrap(table, statistic, confidence, resamples, seed, inflate)
     return float(low[0]), float(high[0])
 
 
-def batched(statistic: Statistic) -> BatchedStatistic:
-    """The form of a statistic that maps (..., R, T) to (...); one that is not of this module is looped."""
-    if statistic in _BATCHED:
-        return _BATCHED[statistic]
-
-    def each(scores: Array) -> Array:
-        tables = scores.reshape(-1, *scores.shape[-2:])
-        return np.array([statistic(table) for table in tables], dtype=np.float64).reshape(scores.shape[:-2])
-
-    return each
-
-
-def _iqm(scores: Array) -> Array:
-    ordered = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
-    cut = ordered.shape[-1] // 4
-    middle: Array = ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1)
-    return middle
+def bootstrap(
+    tables: Array, statistic: Statistic, confidence: float, resamples: int, seed: int, inflate: bool
+) -> tuple[Array, Array]:
+    """`bootstrap_interval` of every table of (C, R, T), from the same resamples; low and high, (C,) each."""
+    of_rows = _of_rows(statistic)
+    values = resampled(tables, of_rows, resamples, seed)
+    _, runs, tasks = tables.shape
+    estimate = of_rows(tables, all_rows(runs, tasks))[:, 0]
+    return percentile_interval(values, estimate, runs, confidence, inflate)
 
 
-def _mean(scores: Array) -> Array:
-    value: Array = scores.mean(axis=(-2, -1))
-    return value
+def _estimate(statistic: WeightedStatistic, scores: Array) -> float:
+    """A statistic of scores (R, T) as they are: every run counts once."""
+    return float(statistic(scores[None], np.ones((*scores.shape, 1)))[0, 0])
 
 
-def _median(scores: Array) -> Array:
-    value: Array = np.median(scores.mean(axis=-2), axis=-1)
-    return value
+def _of_rows(statistic: Statistic) -> RowsStatistic:
+    known = _WEIGHTED.get(statistic)
+    return of_tables(statistic) if known is None else of_counts(known)
 
 
-def _gap_to_one(scores: Array) -> Array:
-    return 1.0 - _mean(np.minimum(scores, 1.0))
-
-
-_BATCHED: dict[Statistic, BatchedStatistic] = {
-    iqm: _iqm,
-    mean: _mean,
-    median: _median,
-    optimality_gap: _gap_to_one,
+_WEIGHTED: dict[Statistic, WeightedStatistic] = {
+    iqm: weighted_iqm,
+    mean: weighted_mean,
+    median: weighted_median,
+    optimality_gap: lambda scores, counts: 1.0 - weighted_mean(np.minimum(scores, 1.0), counts),
 }
