@@ -46,7 +46,7 @@ class CurvesOptions(Options):
     allow_mixed: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Pool runs of different MuJoCo versions, looks, sizes, observations, distractors or action repeats."""
     published: str = "all"
-    """Published methods to show beside the runs: all, none, or names as CURL,DrQ."""
+    """Published figures to show: all, none, or names of methods or benchmarks, as CURL,DrQ."""
     resamples: Positive = 2000
     """Resamples of the bootstrap."""
     seed: NonNegative = 0

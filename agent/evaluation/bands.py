@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agent.evaluation.grid import Array, Axis
 from agent.evaluation.intervals import bootstrap_band, t_interval
@@ -46,9 +47,9 @@ class Band:
     runs: Array
 
     @property
-    def is_full(self) -> Array:
+    def is_full(self) -> NDArray[np.bool_]:
         """Where as many runs are in as ever, (C,) bool."""
-        full: Array = self.runs == self.runs.max()
+        full: NDArray[np.bool_] = self.runs == self.runs.max()
         return full
 
 

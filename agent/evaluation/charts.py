@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from agent.evaluation.bands import Band
 from agent.evaluation.canvas import Look, picture, short_count, short_time, shortened
 from agent.evaluation.curves import spread
 from agent.evaluation.grid import Array, Axis, places
-from agent.evaluation.published import PublishedScore
+from agent.evaluation.published import PublishedScore, published_benchmarks
 from agent.evaluation.scopes import Scope, scale_of
 from agent.evaluation.scorecards import PROFILE_LEVELS, Comparison, Profile, Scorecard
 from agent.evaluation.study import FEW_SEEDS
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 AXIS_LABELS = {"frames": "environment frames", "seconds": "training time", "updates": "gradient steps"}
+_MOST_NAMES = 8
 _LABEL_GAP = 0.066  # of the axis: the height of a published method's name
-_NAME_MARGIN = 1.4  # inches, for published methods' names
+_NAME_MARGIN = 1.3  # inches, for published methods' names
 
 
 def draw_curves(
@@ -48,7 +49,9 @@ def draw_curves(
         published: figures on the same axis.
     """
     right = _NAME_MARGIN if published else 0.35
-    with picture(path, title_of(scope), rows=len(bands) + bool(published), right=right) as (axes, legend):
+    with picture(
+        path, title_of(scope), rows=len(bands) + len({score.kind for score in published}), right=right
+    ) as (axes, legend):
         for variant, band in bands.items():
             _draw_runs(axes, scope, variant, axis, band, looks[variant])
             artist = _draw_band(axes, band, looks[variant])
@@ -60,7 +63,7 @@ def draw_curves(
         axes.set_ylabel(statistic, fontsize=11)
         _axis_of(axes, axis)
         if published:
-            legend.append((_draw_published(axes, published), "published figures"))
+            legend += _draw_published(axes, published)
 
 
 def title_of(scope: Scope) -> str:
@@ -94,7 +97,7 @@ def _limits(axes: Axes, scope: Scope, last: float) -> None:
 def _draw_runs(axes: Axes, scope: Scope, variant: str, axis: Axis, band: Band, look: Look) -> None:
     """A line each run; in an aggregate, where there are few, the mean over tasks of each seed."""
     colour, _ = look
-    style = {"color": colour, "alpha": 0.38, "linewidth": 0.9}
+    style: dict[str, Any] = {"color": colour, "alpha": 0.38, "linewidth": 0.9}
     rows = scope.members[variant].values()
     if not scope.is_aggregate:
         for (run,) in rows:
@@ -121,28 +124,50 @@ def _draw_band(axes: Axes, band: Band, look: Look) -> Line2D:
     return line
 
 
-def _draw_published(axes: Axes, published: Sequence[PublishedScore]) -> Line2D:
-    """Diamonds at their frames; those of the last frames have their names beside them."""
+def _draw_published(axes: Axes, published: Sequence[PublishedScore]) -> list[tuple[Line2D, str]]:
+    """Marks at their frames, those at the last with their names beside them; entries of the legend."""
+    entries = []
+    for kind, marker in (("evaluation", "D"), ("training", "o")):
+        chosen = [score for score in published if score.kind == kind]
+        if chosen:
+            (marks,) = axes.plot(
+                [score.frames for score in chosen],
+                [score.return_mean for score in chosen],
+                marker, color="none", markeredgecolor=INK, markersize=4.6, markeredgewidth=1.0,
+                clip_on=False, zorder=5,
+            )  # fmt: skip
+            entries.append((marks, f"published, {kind} episodes"))
+    _name_published(axes, _named(published))
+    return entries
+
+
+def _named(published: Sequence[PublishedScore]) -> list[PublishedScore]:
+    """Figures at the last frames that are named, lowest first: one of each method, the highest of these."""
+    frames = max(score.frames for score in published)
+    benchmarks = published_benchmarks()
+    column = [score for score in published if score.frames == frames]
+    by_method = {
+        score.method: score
+        for score in sorted(column, key=lambda score: benchmarks.index(score.benchmark), reverse=True)
+    }
+    highest = sorted(by_method.values(), key=lambda score: (score.return_mean, score.method))
+    return highest[-_MOST_NAMES:]
+
+
+def _name_published(axes: Axes, column: Sequence[PublishedScore]) -> None:
+    """Names to the right of figures at the same frames, lowest first."""
     low, high = axes.get_ylim()
     _, last = axes.get_xlim()
-    (marks,) = axes.plot(
-        [score.frames for score in published],
-        [score.return_mean for score in published],
-        "D", color="none", markeredgecolor=INK, markersize=4.6, markeredgewidth=1.0, clip_on=False, zorder=5,
-    )  # fmt: skip
-    frames = max(score.frames for score in published)
-    column = sorted((s for s in published if s.frames == frames), key=lambda s: (s.return_mean, s.method))
     heights = np.array([(score.return_mean - low) / (high - low) for score in column])
     for score, height in zip(column, _within(spread(heights, _LABEL_GAP)), strict=True):
         axes.annotate(
             f"{score.method} {score.return_mean:.0f}",
-            xy=(frames, score.return_mean),
-            xytext=(max(frames, 0.0) + 0.035 * last, low + height * (high - low)),
+            xy=(score.frames, score.return_mean),
+            xytext=(score.frames + 0.035 * last, low + height * (high - low)),
             fontsize=9.3, color=INK, va="center", annotation_clip=False,
             arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "color": EDGE, "linewidth": 0.7,
                         "shrinkB": 4, "shrinkA": 1},
         )  # fmt: skip
-    return marks
 
 
 def _within(heights: Array) -> Array:
@@ -199,7 +224,7 @@ def _at_text(at: float, axis: Axis) -> str:
 
 
 def _label_rows(axes: Axes, rows: Iterable[int], names: Sequence[str]) -> None:
-    axes.set_yticks(list(rows), [name if len(name) <= 20 else f"{name[:19]}…" for name in names])
+    axes.set_yticks(list(rows), [name if len(name) <= 22 else f"{name[:21]}…" for name in names])
     axes.tick_params(axis="y", labelsize=10)
     axes.grid(visible=False, axis="y")
 

@@ -105,7 +105,8 @@ def collect(
     kept = _without_duplicates(curves, notes)
     there = {(curve.task, curve.variant, curve.seed) for curve in kept}
     absent = sorted({each for each in begun + planned if each[:3] not in there})
-    variants = _ordered({each.variant for each in (*kept, *absent)}, sources.variants)
+    names = {curve.variant for curve in kept} | {each.variant for each in absent}
+    variants = _ordered(names, sources.variants)
     return Collection(tuple(kept), tuple(absent), tuple(notes), tuple(variants))
 
 

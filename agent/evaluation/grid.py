@@ -63,7 +63,8 @@ def carried(x: Array, y: Array, grid: Array) -> Array:
         (C,); NaN before its first evaluation and beyond its last.
     """
     index = np.searchsorted(x, grid * (1 + 1e-12), side="right") - 1
-    return np.where((index < 0) | (grid > x[-1] * (1 + 1e-12)), np.nan, y[index])
+    values: Array = np.where((index < 0) | (grid > x[-1] * (1 + 1e-12)), np.nan, y[index])
+    return values
 
 
 def smoothed(y: Array, window: int) -> Array:
@@ -71,7 +72,8 @@ def smoothed(y: Array, window: int) -> Array:
     sums = np.cumsum(np.concatenate([[0.0], y]))
     ends = np.arange(1, len(y) + 1)
     starts = np.maximum(ends - window, 0)
-    return (sums[ends] - sums[starts]) / (ends - starts)
+    means: Array = (sums[ends] - sums[starts]) / (ends - starts)
+    return means
 
 
 def _round_up(value: float) -> float:

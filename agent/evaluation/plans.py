@@ -58,9 +58,8 @@ def read_plan(directory: Path) -> Plan:
         sweep = read_mapping(directory / SWEEP_FILE, read_yaml)
         variants = tuple(map(str, sweep["variants"]))
         cells = list(itertools.product(map(str, sweep["tasks"]), variants, map(int, sweep["seeds"])))
-    except (RunError, KeyError, TypeError, ValueError) as error:
-        text = str(error) if isinstance(error, RunError) else "names no tasks, variants and seeds"
-        problems.append(f"{SWEEP_FILE}: {text}")
+    except (RunError, KeyError, TypeError, ValueError):
+        problems.append(f"{SWEEP_FILE} names no tasks, variants and seeds: only its ledger counts")
         variants, cells = (), []
     runs = {}
     for task, variant, seed in cells:
@@ -90,7 +89,9 @@ def _follow(path: Path, runs: dict[str, Planned]) -> list[str]:
 
 
 def _apply(event: dict[str, Any], runs: dict[str, Planned]) -> None:
-    kind, key = event["event"], event.get("run")
+    if event["event"] == "opened":
+        return
+    kind, key = event["event"], str(event["run"])
     if kind == "planned":
         runs[key] = Planned(key, event["task"], event["variant"], int(event["seed"]), int(event["frames"]))
     elif key in runs:

@@ -50,9 +50,9 @@ class Scope:
     def scores_at(self, variant: str, at: float, axis: Axis) -> tuple[list[int], Array]:
         """Seeds of which every task's run goes that far, and their scores there, (R, T)."""
         scores = self.on_grid(variant, np.array([at]), axis)[..., 0]
-        reaches = ~np.isnan(scores).any(axis=1)
-        seeds = [seed for seed, does in zip(self.members[variant], reaches, strict=True) if does]
-        return seeds, scores[reaches]
+        reaches = np.flatnonzero(~np.isnan(scores).any(axis=1))
+        seeds = list(self.members[variant])
+        return [seeds[row] for row in reaches], scores[reaches]
 
 
 def scale_of(task: str) -> float | None:

@@ -43,7 +43,7 @@ class Question:
         thresholds: returns whose first time is looked for; None: customary shares of a suite's scale.
         smooth: evaluations that each point of a drawn curve is the mean of; 1 draws them as they are.
         allow_mixed: pool runs of different conditions.
-        methods: published methods that are shown; None: all.
+        methods: published methods or benchmarks that are shown; None: all.
         estimation: how intervals are made.
     """
 
@@ -137,6 +137,7 @@ def make_study(
     by_name = {scope.name: scope for scope in drawn}
     findings = tuple(_find(scope, by_name[scope.name], grid, question) for scope in progress(scopes))
     notes = [*used.notes, *notes, *_few_seeds(scopes), *_unreached(used, question)]
+    notes += _unpublished(findings, question)
     return Study(question, used, coverage, tuple(notes), findings, grid)
 
 
@@ -239,9 +240,19 @@ def _published(scope: Scope, last: float, question: Question) -> list[PublishedS
         return []
     return [
         score
-        for score in published_scores(scope.tasks[0])
-        if score.frames <= last and (question.methods is None or score.method in question.methods)
+        for score in published_scores(scope.tasks[0], benchmark=None)
+        if score.frames <= last
+        and (question.methods is None or {score.method, score.benchmark} & set(question.methods))
     ]
+
+
+def _unpublished(findings: Sequence[Findings], question: Question) -> list[Note]:
+    """Methods that were asked for and of which there is no figure on the axis."""
+    scores = [score for found in findings for score in found.published]
+    shown = {score.method for score in scores} | {score.benchmark for score in scores}
+    missing = [method for method in question.methods or () if method not in shown]
+    text = "no published figure of these tasks lies on the axis"
+    return [Note(method, text, is_loss=False) for method in missing]
 
 
 def _few_seeds(scopes: Sequence[Scope]) -> list[Note]:
