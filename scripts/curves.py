@@ -150,8 +150,8 @@ def _make_directory(path: Path) -> None:
 
 def _nothing(notes: Sequence[Note]) -> str:
     """Why there is nothing to draw; several reasons are printed one by one."""
-    if len(notes) == 1:
-        return str(notes[0])
+    if len(notes) < 2:
+        return str(notes[0]) if notes else "nothing can be drawn: no run has an evaluation yet"
     for note in notes:
         print(f"nearfar: {note}", file=sys.stderr)
     return f"nothing can be drawn, for {len(notes)} reasons above"

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from agent.evaluation.finding import Input, Source, find_sources
 from agent.evaluation.foreign import Reading, read_csv
 from agent.evaluation.labels import automatic_labels
+from agent.evaluation.plans import Planned
 from agent.evaluation.records import Curve, Note, Row, Trace, read_rows
 from agent.evaluation.runs import EVAL_HEADER, RunError, read_mapping, read_yaml
 from configs.schema import Config
@@ -96,17 +97,20 @@ def collect(
             notes += problems
         elif run := _read_run(source, notes):
             runs.append(run)
-    _name(runs)
+    several = len({run.variant for run, _ in sources.plans}) > 1
+    _name(runs, several)
     curves += [_curve(run, run.trace) for run in runs if run.trace]
     begun = [Absent(run.task, run.label, run.seed, run.has_crashed) for run in runs if not run.trace]
     planned = [
-        Absent(run.task, label or run.variant, run.seed, run.has_crashed) for run, label in sources.plans
+        Absent(run.task, _variant(run, label, several), run.seed, run.has_crashed)
+        for run, label in sources.plans
     ]
     kept = _without_duplicates(curves, notes)
     there = {(curve.task, curve.variant, curve.seed) for curve in kept}
     absent = sorted({each for each in begun + planned if each[:3] not in there})
     names = {curve.variant for curve in kept} | {each.variant for each in absent}
-    variants = _ordered(names, sources.variants)
+    first = [_variant(run, label, several) for run, label in sources.plans]
+    variants = _ordered(names, first)
     return Collection(tuple(kept), tuple(absent), tuple(notes), tuple(variants))
 
 
@@ -175,13 +179,21 @@ def _rows(lines: list[list[str]], width: int) -> Iterator[Row]:
         yield Row(number, frames, returns, seconds, updates)
 
 
-def _name(runs: list[_Run]) -> None:
+def _name(runs: list[_Run], several: bool) -> None:
     """Give each run its variant: as the user says, as its sweep does, or by what distinguishes it."""
     unnamed = [run for run in runs if not run.source.label and not run.source.planned]
     for run, label in zip(unnamed, automatic_labels([run.config for run in unnamed]), strict=True):
         run.label = label
     for run in runs:
-        run.label = run.source.label or (run.source.planned.variant if run.source.planned else run.label)
+        if run.source.planned:
+            run.label = _variant(run.source.planned, run.source.label, several)
+        else:
+            run.label = run.source.label or run.label
+
+
+def _variant(planned: Planned, label: str | None, several: bool) -> str:
+    """Variant of a run of a sweep; a label stands before it where there are several."""
+    return f"{label}, {planned.variant}" if label and several else label or planned.variant
 
 
 def _curve(run: _Run, trace: Trace) -> Curve:
@@ -240,4 +252,4 @@ def _without_duplicates(curves: list[Curve], notes: list[Note]) -> list[Curve]:
 
 def _ordered(names: set[str], first: Sequence[str]) -> list[str]:
     """Names of a sweep in its order, then the others by the alphabet."""
-    return [*(name for name in first if name in names), *sorted(names - set(first))]
+    return [*(name for name in dict.fromkeys(first) if name in names), *sorted(names - set(first))]

@@ -49,15 +49,13 @@ class Sources:
     Attributes:
         runs: directories by the names that are shown.
         tables: CSV files, likewise.
-        plans: runs of sweeps, with a label where their sweep has been given one.
-        variants: of sweeps, in their order.
+        plans: runs of sweeps in their order, with a label where their sweep has been given one.
         notes: what is nothing of these.
     """
 
     runs: dict[str, Source] = field(default_factory=dict)
     tables: dict[str, Source] = field(default_factory=dict)
     plans: list[tuple[Planned, str | None]] = field(default_factory=list)
-    variants: list[str] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
 
 
@@ -132,7 +130,6 @@ class _Finder:
         if directory.resolve() not in self._seen:
             self._seen.add(directory.resolve())
             self.found.plans += [(run, label) for run in plan.runs]
-            self.found.variants += [each for each in plan.variants if each not in self.found.variants]
         return {(directory / run.key).resolve(): run for run in plan.runs}
 
     def _add_run(self, path: Path, label: str | None, planned: dict[Path, Planned]) -> None:

@@ -41,13 +41,11 @@ class Plan:
     """A sweep.
 
     Attributes:
-        runs: what it asks for or has asked for.
-        variants: names in the order of the sweep file.
+        runs: what it asks for, in the order of the sweep file, then what it has asked for before.
         problems: what of its files cannot be read, a line each.
     """
 
     runs: tuple[Planned, ...] = ()
-    variants: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
 
@@ -56,17 +54,17 @@ def read_plan(directory: Path) -> Plan:
     problems: list[str] = []
     try:
         sweep = read_mapping(directory / SWEEP_FILE, read_yaml)
-        variants = tuple(map(str, sweep["variants"]))
+        variants = map(str, sweep["variants"])
         cells = list(itertools.product(map(str, sweep["tasks"]), variants, map(int, sweep["seeds"])))
     except (RunError, KeyError, TypeError, ValueError):
         problems.append(f"{SWEEP_FILE} names no tasks, variants and seeds: only its ledger counts")
-        variants, cells = (), []
+        cells = []
     runs = {}
     for task, variant, seed in cells:
         key = f"{task}/{variant}/seed-{seed}"
         runs[key] = Planned(key, task, variant, seed)
     problems += _follow(directory / LEDGER, runs)
-    return Plan(tuple(runs.values()), variants, tuple(problems))
+    return Plan(tuple(runs.values()), tuple(problems))
 
 
 def _follow(path: Path, runs: dict[str, Planned]) -> list[str]:

@@ -208,7 +208,9 @@ def test_a_sweep_names_its_variants_and_what_is_missing(tmp_path: Path) -> None:
         ("second", 2, True),
     ]
     assert found.notes == ()
-    assert {curve.variant for curve in collected(sweep, labels=["mine"]).curves} == {"mine"}
+    again = collected(sweep, labels=["mine"])
+    assert again.variants == ("mine, second", "mine, first")
+    assert {curve.variant for curve in again.curves} == {"mine, first", "mine, second"}
 
 
 def test_damage_of_a_sweep_is_named(tmp_path: Path) -> None:

@@ -105,6 +105,7 @@ def test_several_reasons_are_lines_of_their_own(tmp_path: Path, capsys: pytest.C
     assert lines == [
         "nearfar: 3: does not exist",
         "nearfar: dmc/walker-walk, cpu: refused, mixed mujoco (3.17.0: seed 1; 4.0.0: seed 2): "
-        "such runs measure different things; tell them apart with LABEL=PATH, or pool them with --allow-mixed",
+        "such runs measure different things; tell them apart with LABEL=PATH, or pool them with "
+        "--allow-mixed",
         "nearfar: error: nothing can be drawn, for 2 reasons above",
     ]
