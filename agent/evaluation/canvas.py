@@ -60,18 +60,23 @@ def picture(
         figure.text(
             0.12 / WIDTH, 1 - 0.21 / whole, shortened(title), fontsize=12.5, fontweight="bold", va="center"
         )
-        if legend:
-            figure.legend(
-                [artist for artist, _ in legend],
-                [shortened(text) for _, text in legend],
-                loc="lower left",
-                bbox_to_anchor=(0.1 / WIDTH, 0.02 / whole),
-                frameon=False,
-                fontsize=10.5,
-                borderaxespad=0,
-                labelspacing=0.35,
-            )
+        _draw_legend(figure, legend, whole)
         _save(figure, path)
+
+
+def _draw_legend(figure: Figure, legend: Legend, height: float) -> None:
+    """Below the axes; `height` of the figure in inches."""
+    if legend:
+        figure.legend(
+            [artist for artist, _ in legend],
+            [shortened(text) for _, text in legend],
+            loc="lower left",
+            bbox_to_anchor=(0.1 / WIDTH, 0.02 / height),
+            frameon=False,
+            fontsize=10.5,
+            borderaxespad=0,
+            labelspacing=0.35,
+        )
 
 
 def shortened(text: str) -> str:

@@ -206,8 +206,7 @@ def draw_bars(
             bar.set_alpha(0.45)
         for row, card in zip(rows, cards, strict=False):
             mean = card.numbers["mean"]
-            if not np.isnan(mean.low):
-                axes.plot([mean.low, mean.high], [row, row], color=INK, linewidth=1.3, solid_capstyle="butt")
+            axes.plot([mean.low, mean.high], [row, row], color=INK, linewidth=1.3, solid_capstyle="butt")
         _label_rows(axes, rows, names)
         scale = scale_of(scope.tasks[0])
         end = scale / scope.scale if scale else max(values)
@@ -262,8 +261,7 @@ def draw_improvement(
         rows = list(range(len(comparisons)))[::-1]
         for row, comparison in zip(rows, comparisons, strict=True):
             found = comparison.improvement
-            if not np.isnan(found.low):
-                axes.plot([found.low, found.high], [row, row], color=INK, linewidth=1.6)
+            axes.plot([found.low, found.high], [row, row], color=INK, linewidth=1.6)
             axes.plot(found.value, row, "o", color=INK, markersize=6, clip_on=False, zorder=5)
         axes.axvline(0.5, color=GREY, linewidth=1.0, linestyle="--")
         axes.set_yticks(rows, [_pair(each) for each in comparisons])

@@ -100,18 +100,22 @@ def collect(
     several = len({run.variant for run, _ in sources.plans}) > 1
     _name(runs, several)
     curves += [_curve(run, run.trace) for run in runs if run.trace]
-    begun = [Absent(run.task, run.label, run.seed, run.has_crashed) for run in runs if not run.trace]
-    planned = [
-        Absent(run.task, _variant(run, label, several), run.seed, run.has_crashed)
-        for run, label in sources.plans
-    ]
+    planned = [(run, _variant(run, label, several)) for run, label in sources.plans]
     kept = _without_duplicates(curves, notes)
-    there = {(curve.task, curve.variant, curve.seed) for curve in kept}
-    absent = sorted({each for each in begun + planned if each[:3] not in there})
+    absent = _absent(kept, runs, planned)
     names = {curve.variant for curve in kept} | {each.variant for each in absent}
-    first = [_variant(run, label, several) for run, label in sources.plans]
-    variants = _ordered(names, first)
-    return Collection(tuple(kept), tuple(absent), tuple(notes), tuple(variants))
+    variants = _ordered(names, [variant for _, variant in planned])
+    return Collection(tuple(kept), absent, tuple(notes), tuple(variants))
+
+
+def _absent(
+    kept: Sequence[Curve], runs: Sequence[_Run], planned: Sequence[tuple[Planned, str]]
+) -> tuple[Absent, ...]:
+    """Runs that were begun, or planned, and are not among the curves."""
+    found = {Absent(run.task, run.label, run.seed, run.has_crashed) for run in runs}
+    found |= {Absent(run.task, variant, run.seed, run.has_crashed) for run, variant in planned}
+    there = {(curve.task, curve.variant, curve.seed) for curve in kept}
+    return tuple(sorted(each for each in found if each[:3] not in there))
 
 
 def _read_run(source: Source, notes: list[Note]) -> _Run | None:

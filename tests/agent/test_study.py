@@ -59,12 +59,11 @@ def files_of(study: Study, directory: Path) -> dict[str, bytes]:
 
 def test_order_and_place_of_the_input_make_no_difference(suite: Path, tmp_path: Path) -> None:
     runs = sorted(path.parent for path in suite.rglob("config.yaml"))
-    shuffled = [runs[index] for index in np.random.default_rng(1).permutation(len(runs))]
     first = files_of(study_of(*runs), tmp_path / "one")
-    assert files_of(study_of(*shuffled), tmp_path / "two") == first
-    moved = suite.rename(tmp_path / "elsewhere").rename(tmp_path / "deep-runs")
-    again = study_of(*(moved / run.relative_to(suite) for run in reversed(runs)))
-    assert files_of(again, tmp_path / "three") == first
+    moved = suite.rename(tmp_path / "moved-runs")
+    shuffled = [runs[index] for index in np.random.default_rng(1).permutation(len(runs))]
+    again = study_of(*(moved / run.relative_to(suite) for run in shuffled))
+    assert files_of(again, tmp_path / "two") == first
     assert len([name for name in first if name.endswith(".svg")]) == len(first) // 2 - 1
     assert str(tmp_path).encode() not in b"".join(first.values())
 
