@@ -14,10 +14,11 @@ from typing import Any
 
 from PIL import Image, ImageSequence, UnidentifiedImageError
 
+from agent.evaluation.pictures import shared_palette
 from agent.evaluation.records import Curve, Note
 
 _TAIL_BYTES = 200_000  # of metrics.jsonl: the last 200 records or so
-_VIDEO_SIDE, _VIDEO_IMAGES = 128, 48
+_VIDEO_SIDE, _VIDEO_IMAGES = 160, 48
 _STRIP_WIDTH = 1000
 _COLOURS = 64
 
@@ -157,7 +158,7 @@ def _small_gif(path: Path) -> bytes:
         ]
     for image in images:
         image.thumbnail((_VIDEO_SIDE, 2 * _VIDEO_SIDE))
-    palette = images[len(images) // 2].quantize(_COLOURS, method=Image.Quantize.MEDIANCUT)
+    palette = shared_palette(images, _COLOURS)
     first, *rest = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     buffer = io.BytesIO()
     first.save(buffer, "GIF", save_all=True, append_images=rest, duration=duration, loop=0)
