@@ -48,7 +48,7 @@ def make_grid(xs: Sequence[Array], axis: Axis) -> Array:
     step = _round_up(max(usual, last / MOST_POINTS))
     if step > last:
         return np.array([last])
-    return step * np.arange(1, math.floor(last / step * (1 + 1e-9)) + 1)
+    return step * np.arange(1, math.floor(last / step * (1 + 1e-9)) + 1, dtype=np.float64)
 
 
 def carried(x: Array, y: Array, grid: Array) -> Array:

@@ -269,12 +269,16 @@ def _few_seeds(scopes: Sequence[Scope]) -> list[Note]:
 
 
 def _unreached(collection: Collection, question: Question) -> list[Note]:
-    """Places at which some runs are missing because they ended before."""
+    """Places at which some runs have no score, because they ended before or began to be evaluated after."""
     notes = []
+    total = len(collection.curves)
     for at in question.at or ():
-        ended = [curve for curve in collection.curves if places(curve.trace, question.axis)[-1] < at]
-        if ended:
-            total = len(collection.curves)
-            text = f"{len(ended)} of {total} runs end before, and are in none of its numbers"
-            notes.append(Note(f"{question.axis} {at:,.0f}", text, is_loss=False))
+        found = [places(curve.trace, question.axis) for curve in collection.curves]
+        for count, what in (
+            (sum(x[-1] < at for x in found), "end before"),
+            (sum(x[0] > at for x in found), "are evaluated first after it"),
+        ):
+            if count:
+                text = f"{count} of {total} runs {what}, and are in none of its numbers"
+                notes.append(Note(f"{question.axis} {at:,.0f}", text, is_loss=False))
     return notes

@@ -189,7 +189,10 @@ def test_a_sweep_names_its_variants_and_what_is_missing(tmp_path: Path) -> None:
     for variant, seed in (("second", 1), ("first", 1)):
         write_run(tmp_path / f"dmc/walker-walk/{variant}/seed-{seed}", seed=seed)
     key = "dmc/walker-walk/{}/seed-{}"
-    events = [{"event": "opened"}, *(planned(v, s) for v in ("second", "first") for s in (1, 2))]
+    events: list[dict[str, object]] = [
+        {"event": "opened"},
+        *(planned(v, s) for v in ("second", "first") for s in (1, 2)),
+    ]
     events += [
         {"event": "failed", "run": key.format("first", 1)},
         {"event": "crashed", "run": key.format("second", 2)},

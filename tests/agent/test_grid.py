@@ -52,4 +52,4 @@ def test_an_axis_must_have_been_recorded() -> None:
     np.testing.assert_array_equal(places(trace, "frames"), frames)
     for axis in ("seconds", "updates"):
         with pytest.raises(ValueError, match=f"does not record its {axis}"):
-            places(trace, axis)  # type: ignore[arg-type]
+            places(trace, axis)
