@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +71,12 @@ def make_band(scope: Scope, variant: str, grid: Array, axis: Axis, estimation: E
             if pattern.sum() >= 2:
                 low[points], high[points] = _interval(scope, found, estimation)
     return Band(grid, value, low, high, present.sum(axis=0).astype(np.float64))
+
+
+def last_place(bands: Mapping[str, Band]) -> float:
+    """Where the last of some curves ends; 0 where there is none."""
+    ends = [float(band.grid[band.runs > 0][-1]) for band in bands.values() if band.runs.any()]
+    return max(ends, default=0.0)
 
 
 def _interval(scope: Scope, scores: Array, estimation: Estimation) -> tuple[Array, Array]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agent.evaluation.bands import Band
+from agent.evaluation.bands import Band, last_place
 from agent.evaluation.canvas import Look, picture, short_count, short_time, shortened
 from agent.evaluation.curves import spread
 from agent.evaluation.grid import Array, Axis, places
@@ -58,7 +58,7 @@ def draw_curves(
             seeds = len(scope.members[variant])
             count = "1 seed" if seeds == 1 else f"{seeds} seeds"
             legend.append((artist, f"{shortened(variant)} ({count})"))
-        _limits(axes, scope, max(band.grid[-1] for band in bands.values()))
+        _limits(axes, scope, last_place(bands))
         statistic = "IQM of return / 1000" if scope.is_aggregate else "episode return"
         axes.set_ylabel(statistic, fontsize=11)
         _axis_of(axes, axis)
@@ -268,7 +268,7 @@ def draw_improvement(
         axes.tick_params(axis="y", labelsize=9.5)
         axes.set_xlim(0, 1)
         axes.set_ylim(-0.6, len(comparisons) - 0.4)
-        axes.set_xlabel("probability of improvement; line: 95% interval", fontsize=11)
+        axes.set_xlabel("probability; line: 95% interval", fontsize=11)
 
 
 def _pair(comparison: Comparison) -> str:

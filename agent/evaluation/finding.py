@@ -75,7 +75,7 @@ def find_sources(inputs: Sequence[Input], skipped: Path | None = None) -> Source
 class _Finder:
     def __init__(self, tops: Sequence[Path], skipped: Path | None) -> None:
         self.found = Sources()
-        self._base = os.path.commonpath([Path(os.path.abspath(path)).parent for path in tops])
+        self._bases = _bases([Path(os.path.abspath(path)) for path in tops])
         self._skipped = skipped and skipped.resolve()
         self._seen: set[Path] = set()
 
@@ -151,4 +151,17 @@ class _Finder:
         self.found.notes.append(Note(self._shown(path), text, is_loss))
 
     def _shown(self, path: Path) -> str:
-        return Path(os.path.relpath(os.path.abspath(path), self._base)).as_posix()
+        whole = Path(os.path.abspath(path))
+        base = next((base for top, base in self._bases.items() if whole.is_relative_to(top)), Path("/"))
+        return whole.relative_to(base).as_posix()
+
+
+def _bases(tops: Sequence[Path]) -> dict[Path, Path]:
+    """What is left out of the names of paths below each input: what lies above all of them.
+
+    Where nothing but the root does, the names of the inputs alone are shown, if they tell them apart.
+    """
+    common = Path(os.path.commonpath([top.parent for top in tops]))
+    if common == Path(common.anchor) and len({top.name for top in tops}) == len(set(tops)):
+        return {top: top.parent for top in tops}
+    return dict.fromkeys(tops, common)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from agent.evaluation.bands import Band, Estimation, make_band
+from agent.evaluation.bands import Band, Estimation, last_place, make_band
 from agent.evaluation.collection import Collection
 from agent.evaluation.coverage import CoverageRow, coverage_matrix, refuse_mixed
 from agent.evaluation.grid import Array, Axis, make_grid, places, smoothed
@@ -193,10 +193,11 @@ def _find(scope: Scope, drawn: Scope, grid: Array, question: Question) -> Findin
         found = [scorecard(scope, variant, at, grid, axis, estimation) for variant in scope.members]
         if any(found):
             cards[at] = [card for card in found if card]
+    bands = {variant: make_band(drawn, variant, grid, axis, estimation) for variant in drawn.members}
     return Findings(
         scope=scope,
         drawn=drawn,
-        bands={v: make_band(drawn, v, grid, axis, estimation) for v in drawn.members},
+        bands=bands,
         timed={} if axis == "seconds" else _timed(drawn, estimation),
         cards=cards,
         reached=[
@@ -206,7 +207,7 @@ def _find(scope: Scope, drawn: Scope, grid: Array, question: Question) -> Findin
         ],
         comparisons={at: compare(scope, at, axis, estimation) for at in cards},
         profiles=profiles(scope, max(cards), axis, estimation) if cards else [],
-        published=_published(scope, grid[-1], question),
+        published=_published(scope, last_place(bands), question),
     )
 
 

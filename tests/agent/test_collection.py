@@ -231,3 +231,12 @@ def test_damage_of_a_sweep_is_named(tmp_path: Path) -> None:
     found = collected(sweep)
     assert "sweep.yaml" in noted(found)[0]
     assert [curve.variant for curve in found.curves] == ["first"]
+
+
+def test_paths_are_shown_without_what_lies_above_them() -> None:
+    from agent.evaluation.finding import _bases
+
+    one, two = Path("/a/runs"), Path("/b/other")
+    assert _bases([one, two]) == {one: Path("/a"), two: Path("/b")}
+    assert _bases([one, Path("/b/runs")]) == {one: Path("/"), Path("/b/runs"): Path("/")}
+    assert set(_bases([one, Path("/a/deep/runs")]).values()) == {Path("/a")}
