@@ -66,10 +66,17 @@ def find_sources(inputs: Sequence[Input], skipped: Path | None = None) -> Source
         inputs: their order makes no difference.
         skipped: a directory not to look into: that of the report, which may lie beside the runs.
     """
+    inputs = [Input(_directory_of(path), label) for path, label in inputs]
     finder = _Finder([each.path for each in inputs], skipped)
     for path, label in sorted(inputs, key=lambda each: (os.path.abspath(each.path), each.label or "")):
         finder.look_at(path, label)
     return finder.found
+
+
+def _directory_of(path: Path) -> Path:
+    """The run directory, where a path is that of a run's own file."""
+    is_part = path.name in _RUN_FILES and (path.parent / "config.yaml").exists()
+    return Path(os.path.abspath(path)).parent if is_part else path
 
 
 class _Finder:
@@ -83,8 +90,6 @@ class _Finder:
         """Add what one input holds."""
         if not path.exists():
             self._note(path, "does not exist")
-        elif path.name == "eval.csv" and (path.parent / "config.yaml").exists():
-            self._add_run(path.parent, label, {})
         elif path.is_file():
             if path.suffix.lower() == ".csv":
                 self._add_table(path, label)

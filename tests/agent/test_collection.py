@@ -33,6 +33,7 @@ def test_a_path_given_twice_counts_once_and_keeps_its_label(tmp_path: Path) -> N
     found = collected(tmp_path, run, run / "eval.csv", labels=[None, "mine"])
     assert [curve.variant for curve in found.curves] == ["mine"]
     assert found.notes == ()
+    assert [curve.source for curve in collected(run / "config.yaml").curves] == ["seed-1"]
 
 
 def test_the_folder_of_the_report_is_not_looked_into(tmp_path: Path) -> None:
