@@ -105,7 +105,7 @@ def _read_table(path: Path) -> _Table:
             rows.append((reader.line_num, dict(zip(names, (cell.strip() for cell in cells), strict=True))))
         elif cells:
             notes.append(f"line {reader.line_num} has {len(cells)} of {len(names)} columns: left out")
-    if not text.endswith("\n"):
+    if not text.endswith("\n") and rows and rows[-1][0] == reader.line_num:
         notes.append("the last line has no line break: it may be torn, and is used as it stands")
     if unread := [name for name in names if name not in columns.values()]:
         notes.append(f"columns that are not read: {', '.join(unread)}")
