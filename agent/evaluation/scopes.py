@@ -91,7 +91,7 @@ def _make_aggregate(
     if (others := [task for task in tables if not scale_of(task)]) and len(tables) > 1:
         notes.append(_note(f"{', '.join(others)}: no common scale with other tasks, not aggregated"))
     suites = {variant: {task for task in scaled if variant in tables[task]} for variant in variants}
-    tasks = _shared_tasks(suites)
+    tasks = _shared_tasks(suites, tables)
     if not tasks:
         if len(tables) > 1:
             notes.append(_note("no variant has two tasks with a common scale: nothing is aggregated"))
@@ -118,12 +118,17 @@ def _make_aggregate(
     return Scope(AGGREGATE, tuple(tasks), scale, members), notes
 
 
-def _shared_tasks(suites: Mapping[str, set[str]]) -> list[str]:
-    """Two tasks or more, such that tasks times variants that have all of them are as many as can be."""
+def _shared_tasks(
+    suites: Mapping[str, set[str]], tables: Mapping[str, Mapping[str, Mapping[int, Curve]]]
+) -> list[str]:
+    """Two tasks or more, such that tasks times variants with a seed in all of them are as many as can be."""
     best: tuple[int, int, list[str]] = (0, 0, [])
     for tasks in suites.values():
         if len(tasks) >= _LEAST_TASKS:
-            variants = sum(other >= tasks for other in suites.values())
+            variants = sum(
+                suites[other] >= tasks and bool(set.intersection(*(set(tables[t][other]) for t in tasks)))
+                for other in suites
+            )
             best = max(best, (variants * len(tasks), len(tasks), sorted(tasks)))
     return best[2]
 

@@ -80,6 +80,14 @@ def test_variants_with_more_tasks_decide_what_is_aggregated(tmp_path: Path) -> N
     assert [note.text for note in notes] == [f"{third}: not of all its variants, not aggregated"]
 
 
+def test_a_variant_without_a_seed_in_all_tasks_decides_nothing(tmp_path: Path) -> None:
+    third = "dmc/finger-spin"
+    runs = {(task, "a", 1): line(1) for task in (*TASKS, third)}
+    found, _ = scopes_of(write_suite(tmp_path, runs | {(TASKS[i], "b", i): line(1) for i in (0, 1)}))
+    assert found[AGGREGATE].tasks == (TASKS[0], third, TASKS[1])
+    assert list(found[AGGREGATE].members) == ["a"]
+
+
 def test_a_band_counts_the_runs_that_are_there(tmp_path: Path) -> None:
     runs = {(TASKS[0], "cpu", 1): line(300), (TASKS[0], "cpu", 2): {10_000: 200.0, 20_000: 100.0}}
     runs[TASKS[0], "cpu", 3] = {20_000: 900.0, 30_000: 600.0}
