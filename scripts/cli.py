@@ -24,6 +24,7 @@ COMMANDS = {
     "train": ("scripts.train", "train an agent from pixels; an interrupted run goes on where it was"),
     "evaluate": ("scripts.evaluate", "returns of a trained agent, with video"),
     "sweep": ("scripts.sweep", "many runs: tasks x variants x seeds, in parallel, resumed where it was cut"),
+    "curves": ("scripts.curves", "sample-efficiency curves of runs and sweeps, with statistics and a report"),
     "inspect": ("scripts.inspect_run", "pictures of a run: imagined futures, plans, values, similarity"),
     "bench": ("scripts.bench", "how fast each part of a training step is on this machine"),
     "doctor": ("scripts.doctor", "what this machine has, and how to mend what is missing"),

@@ -52,7 +52,7 @@ def test_wheel_holds_modules_and_data_and_no_tests(wheel: Path) -> None:
     wanted = {
         path.relative_to(ROOT).as_posix()
         for room in rooms
-        for pattern in ("*.py", "*.yaml")
+        for pattern in ("*.py", "*.yaml", "*.html")
         for path in (ROOT / room).rglob(pattern)
     }
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}

@@ -47,7 +47,7 @@ def write_gif(
     images = [Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS) for frame in frames]
     if captions is not None:
         images = [annotate(image, caption) for image, caption in zip(images, captions, strict=True)]
-    palette = _shared_palette(images)
+    palette = shared_palette(images)
     # Dithering would flicker between frames and double the file.
     first, *rest = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -83,11 +83,11 @@ def episode_captions(rewards: Sequence[float], frames: Sequence[int]) -> list[st
     return [f"frame {frame:,}   return {value:.0f}" for frame, value in zip(spent, returns, strict=True)]
 
 
-def _shared_palette(images: Sequence[Image.Image]) -> Image.Image:
-    """An image whose palette suits all images."""
+def shared_palette(images: Sequence[Image.Image], colours: int = _COLOURS) -> Image.Image:
+    """An image whose palette of so many colours suits all of some RGB images of one size."""
     chosen = images[:: math.ceil(len(images) / _PALETTE_FRAMES)]
     width, height = chosen[0].size
     sheet = Image.new("RGB", (width, height * len(chosen)))
     for row, image in enumerate(chosen):
         sheet.paste(image, (0, row * height))
-    return sheet.quantize(_COLOURS, method=Image.Quantize.MEDIANCUT)
+    return sheet.quantize(colours, method=Image.Quantize.MEDIANCUT)

@@ -19,14 +19,23 @@ def results_table(runs: Sequence[RunCurve]) -> str:
         Aligned lines with a header, without a line break at the end. `return` is mean ± deviation over
         the episodes of the last evaluation.
     """
-    cells = [_COLUMNS, *(_cells(run) for run in runs)]
-    lines = aligned(cells, left=1)
+    return ruled([_COLUMNS, *(_cells(run) for run in runs)], left=1)
+
+
+def ruled(cells: Sequence[Sequence[str]], *, left: int) -> str:
+    """A table with a rule under its first line; arguments as `aligned`."""
+    lines = aligned(cells, left=left)
     lines.insert(1, "  ".join("-" * max(map(len, column)) for column in zip(*cells, strict=True)))
     return "\n".join(lines)
 
 
 def aligned(cells: Sequence[Sequence[str]], *, left: int) -> list[str]:
-    """Rows of text as lines: the first `left` columns to the left, the others, numbers, to the right."""
+    """Lines of a table, its columns as wide as they need.
+
+    Args:
+        cells: rows, all of one length.
+        left: columns that begin at the left; the others, numbers, end at the right.
+    """
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join(

@@ -1,0 +1,174 @@
+"""What runs left beside their curves: shares of time, and small copies of videos and pictures."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageSequence, UnidentifiedImageError
+
+from agent.evaluation.pictures import shared_palette
+from agent.evaluation.records import Curve, Note
+
+_TAIL_BYTES = 200_000  # of metrics.jsonl: the last 200 records or so
+_VIDEO_SIDE, _VIDEO_IMAGES = 160, 48
+_STRIP_WIDTH = 1000
+_COLOURS = 64
+
+
+@dataclass(frozen=True)
+class TimeShares:
+    """Where the time of training went, mean over the last records of the runs of a task and variant.
+
+    Attributes:
+        task: their task.
+        variant: their variant.
+        runs: how many record it.
+        shares: what the time went into -> its share in [0, 1], largest first.
+    """
+
+    task: str
+    variant: str
+    runs: int
+    shares: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A small copy of a picture.
+
+    Attributes:
+        caption: what it shows.
+        kind: `gif` or `png`.
+        content: the file.
+    """
+
+    caption: str
+    kind: str
+    content: bytes
+
+
+def time_shares(curves: Sequence[Curve]) -> tuple[list[TimeShares], list[Note]]:
+    """Shares of time from each run's metrics.jsonl, and which of these files are damaged."""
+    found: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
+    notes = []
+    for curve in curves:
+        if curve.directory is None or not (curve.directory / "metrics.jsonl").exists():
+            continue
+        shares, damaged = _read_shares(curve.directory / "metrics.jsonl")
+        if damaged:
+            text = f"{damaged} damaged {'line' if damaged == 1 else 'lines'} left out"
+            notes.append(Note(f"{curve.source}/metrics.jsonl", text, is_loss=False))
+        if shares:
+            found[curve.task, curve.variant].append(shares)
+    means = []
+    for (task, variant), runs in found.items():
+        names = sorted(set().union(*runs))
+        mean = {name: math.fsum(run.get(name, 0.0) for run in runs) / len(runs) for name in names}
+        ordered = dict(sorted(mean.items(), key=lambda item: (-item[1], item[0])))
+        means.append(TimeShares(task, variant, len(runs), ordered))
+    return means, notes
+
+
+def _read_shares(path: Path) -> tuple[dict[str, float], int]:
+    """Mean of `time/*_share` over the last records, and how many of these are damaged."""
+    with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(0, size - _TAIL_BYTES))
+        lines = file.read().split(b"\n")
+    if size > _TAIL_BYTES:
+        lines = lines[1:]  # it began before
+    damaged, sums, count = 0, defaultdict[str, float](float), 0
+    for line in lines:
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            shares = {name: record[name] for name in record if re.fullmatch(r"time/.+_share", name)}
+            shares = {name: float(value) for name, value in shares.items() if value is not None}
+        except (ValueError, TypeError):
+            damaged += 1
+            continue
+        count += bool(shares)
+        for name, value in shares.items():
+            sums[name.removeprefix("time/").removesuffix("_share")] += value
+    return {name: total / count for name, total in sums.items()}, damaged
+
+
+def videos(curves: Sequence[Curve], budget: int) -> tuple[list[Picture], list[Note]]:
+    """The last evaluation's episode of the first run of each task and variant, smaller and shorter.
+
+    Args:
+        curves: ordered by task, variant and seed.
+        budget: bytes that all of them may take.
+    """
+    return _small_copies(curves, "videos/*.gif", budget, _small_gif)
+
+
+def imaginations(curves: Sequence[Curve], budget: int) -> tuple[list[Picture], list[Note]]:
+    """What `nearfar inspect` drew of imagined futures; arguments as those of `videos`."""
+    return _small_copies(curves, "inspect/imagination.png", budget, _small_png)
+
+
+def _small_copies(
+    curves: Sequence[Curve], pattern: str, budget: int, shrink: Any
+) -> tuple[list[Picture], list[Note]]:
+    chosen: dict[tuple[str, str], tuple[Curve, Path]] = {}
+    for curve in curves:
+        paths = sorted(curve.directory.glob(pattern)) if curve.directory else []
+        if paths:
+            chosen.setdefault((curve.task, curve.variant), (curve, paths[-1]))
+    pictures, notes, left_out = [], [], 0
+    for curve, path in chosen.values():
+        try:
+            content = shrink(path)
+        except (OSError, ValueError, SyntaxError, UnidentifiedImageError):
+            notes.append(Note(f"{curve.source}/{path.name}", "is no picture: left out", is_loss=False))
+            continue
+        if len(content) > budget:
+            left_out += 1
+            continue
+        budget -= len(content)
+        caption = f"{curve.task}, {curve.variant}, seed {curve.seed}"
+        if path.stem.startswith("frames-") and path.stem[7:].isdigit():
+            caption += f", {int(path.stem[7:]):,} frames"
+        pictures.append(Picture(caption, path.suffix[1:], content))
+    if left_out:
+        text = f"{left_out} left out to keep the page small"
+        notes.append(Note(pattern.partition("/")[0], text, is_loss=False))
+    return pictures, notes
+
+
+def _small_gif(path: Path) -> bytes:
+    with Image.open(path) as gif:
+        count = getattr(gif, "n_frames", 1)
+        step = -(-count // _VIDEO_IMAGES)
+        duration = int(gif.info.get("duration", 40)) * step
+        images = [
+            image.convert("RGB")
+            for index, image in enumerate(ImageSequence.Iterator(gif))
+            if index % step == 0
+        ]
+    for image in images:
+        image.thumbnail((_VIDEO_SIDE, 2 * _VIDEO_SIDE))
+    palette = shared_palette(images, _COLOURS)
+    first, *rest = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
+    buffer = io.BytesIO()
+    first.save(buffer, "GIF", save_all=True, append_images=rest, duration=duration, loop=0)
+    return buffer.getvalue()
+
+
+def _small_png(path: Path) -> bytes:
+    with Image.open(path) as picture:
+        small = picture.convert("RGB")
+    small.thumbnail((_STRIP_WIDTH, 4 * _STRIP_WIDTH))
+    buffer = io.BytesIO()
+    small.quantize(128, method=Image.Quantize.MEDIANCUT).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,186 @@
+"""`nearfar curves`: sample-efficiency curves with honest statistics, as tables, pictures and one page."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+import tyro
+
+from configs.load import ConfigError
+from configs.schema import NonNegative, Options, Positive
+from scripts.options import parse_flags
+
+if TYPE_CHECKING:
+    from agent.evaluation.finding import Input
+    from agent.evaluation.foreign import Reading
+    from agent.evaluation.records import Note
+    from agent.evaluation.study import Question, Study
+
+Item = TypeVar("Item")
+
+
+class CurvesOptions(Options):
+    """Sample-efficiency curves of runs, sweeps and CSV files, with statistics and a report."""
+
+    inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[LABEL=]PATH")]
+    """Run directories or folders of them, sweeps, CSV files; LABEL= names the variant of what lies there."""
+    out: Path
+    """Where report.html, summary.json, curves.csv and figures/ go."""
+    axis: Literal["frames", "seconds", "updates"] = "frames"
+    """What curves are drawn over."""
+    at: str | None = None
+    """Places of the axis for numbers, as 100000,500000; unset: customary ones that half of the runs reach."""
+    threshold: str | None = None
+    """Returns whose first time is looked for, as 500,800; unset: these, where 1,000 is the most."""
+    smooth: Positive = 1
+    """Evaluations that each point of a drawn curve is the mean of; 1: no smoothing."""
+    task: str | None = None
+    """Task of CSV files that name none, neither in a column nor in their name."""
+    action_repeat: str | None = None
+    """Frames a step lasts in CSV files with a column step: N, or TASK=N,TASK=N; 1 where steps are frames."""
+    allow_mixed: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Pool runs of different MuJoCo versions, looks, sizes, observations, distractors or action repeats."""
+    published: str = "all"
+    """Published figures to show: all, none, or names of methods or benchmarks, as CURL,DrQ."""
+    resamples: Positive = 2000
+    """Resamples of the bootstrap."""
+    seed: NonNegative = 0
+    """Seed of the bootstrap."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Compare; see `nearfar curves --help`."""
+    options = parse_flags(CurvesOptions, "nearfar curves", arguments)
+    question, inputs, reading = _question(options), _inputs(options), _reading(options)
+
+    from agent.evaluation.collection import collect
+    from agent.evaluation.study import make_study, unusable
+
+    _make_directory(options.out)
+    collection = collect(inputs, reading, skipped=options.out, progress=_bar("reading"))
+    study = make_study(collection, question, _bar("statistics"))
+    if study is None:
+        raise ConfigError(_nothing(unusable(collection, question)))
+    _write(study, options.out)
+    return 0
+
+
+def _question(options: CurvesOptions) -> Question:
+    from agent.evaluation.bands import Estimation
+    from agent.evaluation.study import Question
+
+    methods = tuple(name.strip() for name in options.published.split(",") if name.strip())
+    return Question(
+        axis=options.axis,
+        at=_numbers("--at", options.at),
+        thresholds=_numbers("--threshold", options.threshold),
+        smooth=options.smooth,
+        allow_mixed=options.allow_mixed,
+        methods={"all": None, "none": ()}.get(options.published, methods),
+        estimation=Estimation(resamples=options.resamples, seed=options.seed),
+    )
+
+
+def _numbers(flag: str, text: str | None) -> tuple[float, ...] | None:
+    """Positive numbers of a list, ascending."""
+    if text is None:
+        return None
+    try:
+        found = sorted({float(part.replace("_", "")) for part in text.split(",")})
+    except ValueError:
+        found = []
+    if not found or not all(0 < value < float("inf") for value in found):
+        raise ConfigError(f"{flag} {text}: expected positive numbers, as in {flag} 100000,500000")
+    return tuple(found)
+
+
+def _inputs(options: CurvesOptions) -> list[Input]:
+    """Paths with their labels; a path that exists is one, whatever signs of equality it holds."""
+    from agent.evaluation.finding import Input
+
+    if not options.inputs:
+        raise ConfigError("nothing to compare: name run directories, sweeps or CSV files")
+    inputs = []
+    for text in options.inputs:
+        label, is_labelled, path = text.partition("=")
+        if Path(text).exists() or not is_labelled:
+            inputs.append(Input(Path(text)))
+        elif label.strip() and path:
+            inputs.append(Input(Path(path), label.strip()))
+        else:
+            raise ConfigError(f"{text}: expected LABEL=PATH, or a path that exists")
+    return inputs
+
+
+def _reading(options: CurvesOptions) -> Reading:
+    from agent.evaluation.foreign import Reading
+
+    repeats: dict[str, int] = {}
+    for part in options.action_repeat.split(",") if options.action_repeat else ():
+        task, _, number = part.rpartition("=")
+        if not number.strip().isdigit() or int(number) == 0:
+            raise ConfigError(f"--action-repeat {options.action_repeat}: expected N or TASK=N,TASK=N")
+        repeats[_canonical(task) or task.strip()] = int(number)
+    return Reading(_canonical, options.task, repeats)
+
+
+def _canonical(name: str) -> str | None:
+    """The canonical name of a task; None for one that this project does not know."""
+    from envs.registry import TaskError, canonical_task
+
+    try:
+        return canonical_task(name) if name.strip() else None
+    except TaskError:
+        return None
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--out {path} cannot be made ({error.strerror}): give another directory"
+        ) from error
+
+
+def _nothing(notes: Sequence[Note]) -> str:
+    """Why there is nothing to draw; several reasons are printed one by one."""
+    if len(notes) < 2:
+        return str(notes[0]) if notes else "nothing can be drawn: no run has an evaluation yet"
+    for note in notes:
+        print(f"nearfar: {note}", file=sys.stderr)
+    return f"nothing can be drawn, for {len(notes)} reasons above"
+
+
+def _bar(name: str) -> Callable[[Sequence[Item]], Iterable[Item]]:
+    """Goes through items; on a terminal, a bar shows how far."""
+    from tqdm import tqdm
+
+    return lambda items: tqdm(items, desc=name, disable=None, leave=False)
+
+
+def _write(study: Study, out: Path) -> None:
+    """Write everything, and print the numbers."""
+    from agent.evaluation import album, exports, report, scoretable
+
+    page = report.make_page(study, album.draw_charts(study, out / "figures", _bar("pictures")))
+    study = replace(study, notes=(*study.notes, *page.notes))
+    extras = {"time_shares": exports.plain(page.shares), **page.captions}
+    summary = json.dumps(exports.summary(study, extras), indent=1, allow_nan=False)
+    for name, text in (
+        ("curves.csv", exports.points_csv(study)),
+        ("summary.json", f"{summary}\n"),
+        ("report.html", page.html),
+    ):
+        (out / name).write_text(text, encoding="utf-8")
+    for note in study.notes:
+        print(f"nearfar: {note}", file=sys.stderr)
+    print(scoretable.coverage_table(study), end="\n\n")
+    print(scoretable.score_tables(study))
+    print(f"\nreport    {out / 'report.html'}\nnumbers   {out / 'summary.json'}, {out / 'curves.csv'}")
+    print(f"pictures  {out / 'figures'}")

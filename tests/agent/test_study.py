@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import csv
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+
+from agent.evaluation.album import draw_charts
+from agent.evaluation.bands import Estimation
+from agent.evaluation.exports import points_csv, summary
+from agent.evaluation.keepsakes import imaginations, time_shares, videos
+from agent.evaluation.report import PAGE_BYTES, make_page
+from agent.evaluation.scoretable import coverage_table, score_tables
+from agent.evaluation.study import Question, Study, make_study, unusable
+from agent.evaluation.vector import inlined
+from tests.runs import collected, noted, write_run
+
+FAST = Question(estimation=Estimation(resamples=50))
+TASKS = ("dmc/cartpole-swingup", "dmc/walker-walk")
+HOSTILE = "<script>alert(\"1\")</script> $\\frac{ & 'x' _"
+VOID = {"meta", "img", "path", "use", "rect", "br"}
+
+
+def study_of(*paths: Path, question: Question = FAST, **options: object) -> Study:
+    study = make_study(collected(*paths, **options), question)  # type: ignore[arg-type]
+    assert study is not None
+    return study
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    """Two tasks, two variants, four seeds; one run ended early, and one variant has no fourth seed."""
+    for task in TASKS:
+        for preset, gain in (("cpu", 20), ("gpu", 25)):
+            for seed in (1, 2, 3, 4)[: 4 if preset == "cpu" else 3]:
+                ended = (task, preset, seed) == (TASKS[0], "cpu", 1)
+                frames = (10_000, 20_000) if ended else (10_000, 20_000, 30_000)
+                returns = {at: gain * seed + at / 100 for at in frames}
+                write_run(
+                    tmp_path / "runs" / task / preset / f"{seed}",
+                    returns,
+                    task=task,
+                    preset=preset,
+                    seed=seed,
+                )
+    return tmp_path / "runs"
+
+
+def files_of(study: Study, directory: Path) -> dict[str, bytes]:
+    page = make_page(study, draw_charts(study, directory))
+    numbers = json.dumps(summary(study, {}), allow_nan=False)
+    drawn = {path.name: path.read_bytes() for path in directory.iterdir()}
+    return drawn | {"page": page.html.encode(), "json": numbers.encode(), "csv": points_csv(study).encode()}
+
+
+def test_order_and_place_of_the_input_make_no_difference(suite: Path, tmp_path: Path) -> None:
+    runs = sorted(path.parent for path in suite.rglob("config.yaml"))
+    first = files_of(study_of(*runs), tmp_path / "one")
+    moved = suite.rename(tmp_path / "moved-runs")
+    shuffled = [runs[index] for index in np.random.default_rng(1).permutation(len(runs))]
+    again = study_of(*(moved / run.relative_to(suite) for run in shuffled))
+    assert files_of(again, tmp_path / "two") == first
+    assert len([name for name in first if name.endswith(".svg")]) == len(first) // 2 - 1
+    assert str(tmp_path).encode() not in b"".join(first.values())
+
+
+def test_places_are_customary_ones_that_half_of_the_runs_reach(tmp_path: Path) -> None:
+    for seed, last in enumerate((90_000, 260_000, 260_000)):
+        write_run(tmp_path / f"{seed}", {10_000: 1.0, last: 2.0}, seed=seed)
+    assert study_of(tmp_path).question.at == (100_000, 250_000)
+    assert study_of(tmp_path / "0").question.at == (90_000,)
+    assert study_of(tmp_path, question=Question(axis="seconds")).question.at == (2600,)
+    study = study_of(tmp_path, question=Question(at=(80_000.0, 1e9)))
+    assert list(study.findings[0].cards) == [80_000]
+    assert "no run goes so far" in score_tables(study)
+
+
+def test_an_aggregate_is_asked_where_it_ends_if_it_ends_before(tmp_path: Path) -> None:
+    for index, (task, last) in enumerate([(TASKS[0], 120_000), (TASKS[1], 30_000), ("dmc/x-y", 120_000)]):
+        write_run(tmp_path / f"{index}", {10_000: 1.0, last: 2.0}, task=task)
+    assert study_of(tmp_path).question.at == (30_000, 100_000)
+
+
+def test_runs_without_the_axis_are_named(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    (tmp_path / "walker-walk.csv").write_text("frames,reward\n10,1\n20,2\n")
+    question = Question(axis="updates", estimation=Estimation(resamples=50))
+    both = [tmp_path / "run", tmp_path / "walker-walk.csv"]
+    assert "walker-walk.csv: does not record its updates: left out" in noted(
+        study_of(*both, question=question)
+    )
+    assert make_study(collected(both[1]), question) is None
+    assert "does not record its updates" in str(unusable(collected(both[1]), question)[-1])
+
+
+def test_smoothing_changes_what_is_drawn_and_no_number(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", {10_000: 100.0, 20_000: 300.0, 30_000: 800.0})
+    plain, smooth = (study_of(tmp_path, question=Question(smooth=width)).findings[0] for width in (1, 2))
+    np.testing.assert_allclose(plain.bands["cpu"].value, [100, 300, 800])
+    np.testing.assert_allclose(smooth.bands["cpu"].value, [100, 200, 550])
+    assert smooth.cards[30_000][0].numbers == plain.cards[30_000][0].numbers
+
+
+def test_few_seeds_and_runs_that_ended_are_remarked(suite: Path) -> None:
+    notes = noted(study_of(suite))
+    assert any(note.startswith("few seeds: 3 seeds or fewer of gpu: ") for note in notes)
+    assert any(note.startswith("frames 30,000: 1 of 14 runs end before") for note in notes)
+
+
+def test_tables_as_text(suite: Path) -> None:
+    study = study_of(suite)
+    lines = coverage_table(study).splitlines()
+    assert lines[2].split() == [TASKS[0], "cpu", "20k", "short", "30k", "30k", "30k"]
+    assert lines[3].split() == [TASKS[0], "gpu", "30k", "30k", "30k"]
+    table = score_tables(study)
+    assert "2 tasks" in table
+    assert "3 of 4" in table
+
+
+def test_numbers_as_files(suite: Path) -> None:
+    study = study_of(suite)
+    rows = list(csv.DictReader(points_csv(study).splitlines()))
+    runs = [row for row in rows if row["seed"]]
+    assert len(runs) == 14 * 3 - 1
+    bands = [
+        row for row in rows if (row["scope"], row["variant"], row["axis"]) == ("aggregate", "cpu", "frames")
+    ]
+    assert [(row["at"], row["runs"]) for row in bands] == [("10000", "4"), ("20000", "4"), ("30000", "3")]
+    found = summary(study, {"more": 1})
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["more"] == 1
+    cells = [cell for row in found["coverage"] for cell in row["cells"]]
+    assert sum(cell["status"] == "short" for cell in cells) == 1
+    card = found["scopes"][0]["scores"][-1]["variants"][0]
+    assert card["seeds"] == [2, 3, 4]
+    assert card["numbers"]["mean"]["value"] == pytest.approx(0.36)
+    assert found["scopes"][1]["reached"][0]["median"] is None, "nobody reaches 500"
+
+
+class Checker(HTMLParser):
+    """Collects elements and what they point to, and sees that they are closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.links: list[str] = []
+        self.identifiers: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        values = dict(attrs)
+        self.links += [
+            str(values[name]) for name in ("href", "src", "xlink:href", "srcset") if name in values
+        ]
+        self.identifiers += [str(values["id"])] if "id" in values else []
+        self.images += [values] if tag == "img" or values.get("role") == "img" else []
+        assert not any(name.startswith("on") for name in values)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag, self.getpos()
+
+
+def check(html: str) -> Checker:
+    checker = Checker()
+    checker.feed(html)
+    checker.close()
+    assert checker.open == []
+    assert len(set(checker.identifiers)) == len(checker.identifiers)
+    for link in checker.links:
+        assert link.startswith(("#", "data:image/")), link
+        assert not link.startswith("#") or link[1:] in checker.identifiers
+    assert "url(http" not in html
+    assert "@import" not in html
+    assert not {"script", "iframe", "link", "object", "base"} & checker.tags
+    assert all(image.get("alt") or image.get("aria-label") for image in checker.images)
+    return checker
+
+
+def test_the_page_needs_nothing_beside_it(suite: Path, tmp_path: Path) -> None:
+    study = study_of(suite)
+    html = make_page(study, draw_charts(study, tmp_path / "figures")).html
+    checker = check(html)
+    assert len(checker.images) == 3 + 3 + 1 + 1 + 1  # curves, time, bars, profile, improvement
+    for text in ("Coverage", "short of 30k", "Sample efficiency", "probability", "optimality gap"):
+        assert text in html
+    assert "&#34;mujoco&#34;: &#34;3.17.0&#34;" in html
+    assert "--allow-mixed" not in html
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        write_run(tmp_path / f"r{seed}", seed=seed, preset=HOSTILE, task=f"dmc/{HOSTILE}")
+    (tmp_path / "r1" / "manifest.json").write_text(json.dumps({"note": HOSTILE, "action_repeat": 2}))
+    study = study_of(tmp_path)
+    drawn = draw_charts(study, tmp_path / "figures")
+    page = make_page(study, drawn).html
+    check(page)
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert all(path.parent == tmp_path / "figures" for path in (tmp_path / "figures").rglob("*"))
+
+
+def test_the_page_says_that_mixed_runs_are_pooled(tmp_path: Path) -> None:
+    write_run(tmp_path / "1", seed=1)
+    write_run(tmp_path / "2", seed=2, look="original")
+    assert make_study(collected(tmp_path), FAST) is None
+    study = study_of(tmp_path, question=Question(allow_mixed=True))
+    html = make_page(study, draw_charts(study, tmp_path / "figures")).html
+    assert "Mixed runs may be pooled" in html
+    assert "mixed look (fast: seed 1; original: seed 2): pooled all the same" in html
+
+
+def write_keepsakes(run: Path) -> None:
+    (run / "videos").mkdir()
+    first, *rest = (Image.new("RGB", (192, 208), (2 * index, 100, 0)) for index in range(100))
+    for name in ("frames-000010000.gif", "frames-000020000.gif"):
+        first.save(run / "videos" / name, save_all=True, append_images=rest, duration=40)
+    (run / "inspect").mkdir()
+    first.resize((1200, 300)).save(run / "inspect" / "imagination.png")
+
+
+def test_videos_and_strips_are_small_copies_within_a_budget(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        run = write_run(tmp_path / f"{seed}", seed=seed)
+        write_keepsakes(run)
+    curves = collected(tmp_path).curves
+    (video,), notes = videos(curves, 10**9)
+    assert notes == []
+    assert video.caption == "dmc/walker-walk, cpu, seed 1, 20,000 frames"
+    (tmp_path / "small.gif").write_bytes(video.content)
+    with Image.open(tmp_path / "small.gif") as gif:
+        durations = [image.info["duration"] for image in ImageSequence.Iterator(gif)]
+        assert (gif.width, sum(durations)) == (160, 34 * 120), "every third image, three times as long"
+        assert 10 < len(durations) <= 34
+    (strip,), _ = imaginations(curves, 10**9)
+    assert strip.kind == "png"
+    nothing, (note,) = videos(curves, len(video.content) - 1)
+    assert nothing == []
+    assert str(note) == "videos: 1 left out to keep the page small"
+    study = study_of(tmp_path)
+    page = make_page(study, draw_charts(study, tmp_path / "figures"))
+    assert page.captions["videos"] == [video.caption]
+    assert page.html.count("data:image/gif;base64,") == 1
+    assert len(page.html.encode()) < PAGE_BYTES
+    check(page.html)
+
+
+def test_damaged_pictures_are_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "videos").mkdir()
+    (run / "videos" / "frames-000010000.gif").write_bytes(b"GIF89a nonsense")
+    found, (note,) = videos(collected(run).curves, 10**9)
+    assert found == []
+    assert str(note) == "run/frames-000010000.gif: is no picture: left out"
+
+
+def test_shares_of_time_come_from_the_lines_that_are_whole(tmp_path: Path) -> None:
+    for seed, share in ((1, 0.8), (2, 0.6)):
+        run = write_run(tmp_path / f"{seed}", seed=seed)
+        records = [{"time/update_share": share + step, "time/acting_share": 0.1} for step in (-0.1, 0.1)]
+        lines = [
+            *map(json.dumps, [*records, {"eval/return_mean": 3}]),
+            "[1]",
+            '{"time/update_share": "x"}',
+            '{"ti',
+        ]
+        (run / "metrics.jsonl").write_text("\n".join(lines))
+    (shares,), notes = time_shares(collected(tmp_path).curves)
+    assert (shares.runs, list(shares.shares)) == (2, ["update", "acting"])
+    assert shares.shares == pytest.approx({"update": 0.7, "acting": 0.1})
+    assert [note.text for note in notes] == ["3 damaged lines left out"] * 2
+
+
+def test_pictures_inside_a_page_share_nothing() -> None:
+    svg = (
+        '<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg" width="1pt" viewBox="0 0 10 20">'
+        '<metadata>http://x</metadata><style>*{}</style><!-- id="a" --><g id="a" style="fill: #24292f">'
+        '<use xlink:href="#a" clip-path="url(#b)" x="1.23456"/><text>id="1.23456"</text></g></svg>'
+    )
+    assert inlined(svg, "p", 'say "hi" <b>') == (
+        '<svg role="img" aria-label="say &quot;hi&quot; &lt;b&gt;" viewBox="0 0 10 20">'
+        '<g id="p-a" style="fill: var(--ink)"><use href="#p-a" clip-path="url(#p-b)" x="1.23"/>'
+        '<text>id="1.23456"</text></g></svg>'
+    )
