@@ -21,6 +21,7 @@ from agent.evaluation.runs import RunCurve, read_run
 RESULTS = Path(__file__).parent / "results"
 FIGURES = Path(__file__).parent.parent / "docs" / "figures"
 COMPARED = ("CURL", "DrQ")
+LOOKS = {"cpu": "fast look, 64 px", "cpu-84": "original look, 84 px"}
 
 
 def runs_of(suite: str) -> dict[str, list[RunCurve]]:
@@ -39,9 +40,9 @@ def until(run: RunCurve, frames: int, label: str) -> RunCurve:
     return replace(run, label=label, evaluations=kept)
 
 
-def draw(name: str, runs: list[RunCurve], *, is_timed: bool) -> None:
-    """One picture of runs of one task, beside what was published at 100k frames."""
-    published = published_scores(runs[0].task, 100_000)
+def draw(name: str, runs: list[RunCurve], *, is_timed: bool, is_compared: bool = True) -> None:
+    """One picture of runs of one task, beside what was published at 100k frames if it is to be compared."""
+    published = published_scores(runs[0].task, 100_000) if is_compared else []
     draw_learning_curve(runs, published, FIGURES / f"{name}.png", is_timed=is_timed)
 
 
@@ -115,16 +116,20 @@ def main() -> None:
     own, original = runs_of("cartpole"), runs_of("original")
     if not any(runs_of(suite) for suite in ("cartpole", "original", "tasks", "terminations", "objectives")):
         raise SystemExit(f"no results under {RESULTS} yet: run `python benchmarks/suite.py cartpole` first")
-    if alone := own | original:
-        draw("cartpole-swingup", [run for runs in alone.values() for run in runs], is_timed=True)
-        print(*score_table(alone, is_timed=True), sep="\n", end="\n\n")
+    if looks := own | original:
+        drawn = [replace(run, label=LOOKS[label]) for label, runs in looks.items() for run in runs]
+        draw("cartpole-swingup", drawn, is_timed=True)
+    for runs, is_timed in ((own, True), (original, False)):
+        if runs:
+            print(*score_table(runs, is_timed=is_timed), sep="\n", end="\n\n")
     if tasks := runs_of("tasks") | runs_of("terminations"):
         for name, runs in tasks.items():
             draw(name, runs, is_timed=False)
         print(*score_table(tasks, is_timed=False), sep="\n", end="\n\n")
     if objectives := runs_of("objectives"):
         objectives |= {"contrastive": [until(run, 60_000, "contrastive") for run in own.get("cpu", [])]}
-        draw("objectives", [run for runs in objectives.values() for run in runs], is_timed=False)
+        drawn = [run for runs in objectives.values() for run in runs]
+        draw("objectives", drawn, is_timed=False, is_compared=False)
         print(*course_table(objectives, 10_000), sep="\n", end="\n\n")
     if (RESULTS / "control.csv").exists():
         print(*control_table(RESULTS / "control.csv"), sep="\n")
