@@ -119,9 +119,9 @@ def main() -> None:
     if looks := own | original:
         drawn = [replace(run, label=LOOKS[label]) for label, runs in looks.items() for run in runs]
         draw("cartpole-swingup", drawn, is_timed=True)
-    for runs, is_timed in ((own, True), (original, False)):
-        if runs:
-            print(*score_table(runs, is_timed=is_timed), sep="\n", end="\n\n")
+    for cartpole, is_timed in ((own, True), (original, False)):
+        if cartpole:
+            print(*score_table(cartpole, is_timed=is_timed), sep="\n", end="\n\n")
     if tasks := runs_of("tasks") | runs_of("terminations"):
         for name, runs in tasks.items():
             draw(name, runs, is_timed=False)
