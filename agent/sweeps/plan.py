@@ -83,7 +83,9 @@ def check_continuable(old: Sweep, new: Sweep) -> None:
     Raises:
         ConfigError: names every option that differs, and the remedy.
     """
-    for variant in old.variants.keys() & new.variants.keys():
+    for variant in new.variants:
+        if variant not in old.variants:
+            continue
         try:
             check_resumable(old.config_of(variant), new.config_of(variant))
         except ConfigError as error:
