@@ -78,7 +78,7 @@ class Sweep(Options):
     @model_validator(mode="after")
     def _leaves_alone_what_is_the_sweeps(self) -> Sweep:
         for where, options in {"options": self.options, **self.variants}.items():
-            for name in _OWNED.keys() & options.keys():
+            for name in (name for name in _OWNED if name in options):
                 raise ValueError(f"{where} may not set {name}: {_OWNED[name]}")
         return self
 

@@ -32,7 +32,7 @@ def automatic_labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     defaults = _flat(Config().model_dump(mode="json"))
     options = [defaults | _flat(config) for config in configs]
     labels = [str(config.get("preset", "run")) for config in configs]
-    for preset in set(labels):
+    for preset in dict.fromkeys(labels):
         members = [index for index, label in enumerate(labels) if label == preset]
         for index, text in zip(members, _differences([options[i] for i in members], defaults), strict=True):
             labels[index] += text

@@ -352,6 +352,7 @@ class TestForeign:
             make_pool("gym/foreign/Discrete-v0", count=2, seed=0, imports=FOREIGN)
 
 
+@pytest.mark.filterwarnings("ignore:.*out of date:DeprecationWarning")
 def test_a_task_that_gymnasium_gave_up_says_so() -> None:
     with pytest.raises(TaskError, match=r"gym/Hopper-v2 cannot be built: .*gymnasium-robotics"):
         make_env("gym/Hopper-v2")
