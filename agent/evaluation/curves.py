@@ -60,8 +60,10 @@ def draw_learning_curve(
             _minutes_axis(axes, runs)
         figure.text(0.085, 0.945, tasks.pop(), fontsize=16, fontweight="bold", va="center")
         # Curves rise, so the upper left is free, unless published figures made the axis longer than they are.
-        corner, anchor = ("lower right", (1.0, 0.01)) if published else ("upper left", (0.0, 0.99))
-        axes.legend(loc=corner, bbox_to_anchor=anchor, frameon=False, fontsize=12)
+        if published:
+            axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.01), frameon=False, fontsize=12)
+        else:
+            axes.legend(loc="upper left", bbox_to_anchor=(0.0, 0.99), frameon=False, fontsize=12)
 
 
 def _frame(axes: Axes, runs: Sequence[RunCurve], published: Sequence[PublishedScore]) -> None:
