@@ -96,7 +96,8 @@ class Convolutions(nn.Module):
         weight, bias = self.first.parameters()
         # bfloat16 holds every integer up to 256
         dtype = torch.bfloat16 if torch.is_autocast_enabled(obs.device.type) else weight.dtype
-        x = obs.to(dtype, memory_format=torch.channels_last)
+        # transposed as bytes, then converted: a third of the time of both at once
+        x = obs.contiguous(memory_format=torch.channels_last).to(dtype)
         offset = bias - 0.5 * weight.sum(dim=(1, 2, 3))
         x = F.conv2d(x, weight / 255.0, offset, stride=STRIDES[0]).relu_()
         for layer in self.others:
