@@ -1,15 +1,18 @@
 """Run the measurements of `benchmarks/suites.yaml`, resume them where they were cut, keep their raw results.
 
-    python benchmarks/suite.py SUITE [--only NAME ...] [--jobs 1] [--threads 0] [--work runs/benchmarks]
+    python benchmarks/suite.py SUITE [--only NAME ...] [--missing] [--jobs 1] [--threads 0] [--work DIR]
 
 Each entry of a suite is a `nearfar train` command line. Runs live under `--work` (large, not committed);
 their `eval.csv`, `config.yaml`, `manifest.json` and `metrics.jsonl` are copied to
-`benchmarks/results/SUITE/NAME/seed-S/` after every run, and whenever a run ends early.
+`benchmarks/results/SUITE/NAME/seed-S/` after every run, and whenever a run ends early. With `--missing`,
+runs whose results are there to the last frame are left out: so a suite can be measured in parts, on several
+machines.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import subprocess
@@ -39,6 +42,16 @@ def runs_of(suite: str, only: list[str] | None = None) -> list[tuple[str, int, l
         for name, entry in entries.items()
         if seed in entry["seeds"]
     ]
+
+
+def is_measured(suite: str, name: str, seed: int, flags: list[str]) -> bool:
+    """Whether the results of this run are kept up to its last frame."""
+    path = HERE / "results" / suite / name / f"seed-{seed}" / "eval.csv"
+    if not path.exists():
+        return False
+    with path.open(newline="") as file:
+        frames = [int(row["frames"]) for row in csv.DictReader(file)]
+    return max(frames, default=0) >= int(flags[flags.index("--frames") + 1])
 
 
 def command_flags(flags: list[str], seed: int, run_dir: Path, threads: int) -> list[str]:
@@ -80,18 +93,22 @@ def main() -> None:
     )
     parser.add_argument("suite")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these entries of the suite alone")
+    parser.add_argument("--missing", action="store_true", help="only runs that have no whole results yet")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     parser.add_argument("--threads", type=int, default=0, help="threads a run; 0 leaves it to torch")
     parser.add_argument("--work", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args()
+    runs = runs_of(options.suite, options.only)
+    left = [run for run in runs if not (options.missing and is_measured(options.suite, *run))]
+    print(f"{len(left)} of {len(runs)} runs are to be done", flush=True)
     with ThreadPoolExecutor(options.jobs) as executor:
         codes = list(
             executor.map(
                 lambda run: train(options.suite, *run, work=options.work, threads=options.threads),
-                runs_of(options.suite, options.only),
+                left,
             )
         )
-    sys.exit(max(codes))
+    sys.exit(max(codes, default=0))
 
 
 if __name__ == "__main__":

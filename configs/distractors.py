@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel
+
+from configs.names import offered_names
 
 StrengthName = Literal["easy", "medium", "hard"]
 NO_DISTRACTORS = "none"
@@ -41,7 +41,7 @@ class DistractorOptions(BaseModel, frozen=True, extra="forbid"):
                     f"for instance background=medium,camera=easy, or {NO_DISTRACTORS}"
                 )
             if kind not in cls.model_fields:
-                raise ValueError(f"unknown distractor {name!r}{_offer(name, cls.model_fields)}")
+                raise ValueError(f"unknown distractor {name!r}{offered_names(name, cls.model_fields)}")
             if kind in found:
                 raise ValueError(f"{kind} is given twice: keep one of them")
             found[kind] = _strength_or_folder(kind, value)
@@ -64,13 +64,9 @@ def _strength_or_folder(kind: str, value: str) -> str:
     if kind == "background" and os.sep in value:
         return os.path.abspath(os.path.expanduser(value))
     folder = f" (a folder is written with a slash: .{os.sep}{value})" if kind == "background" else ""
-    raise ValueError(f"unknown strength {value!r} of {kind}{_offer(value, get_args(StrengthName))}{folder}")
-
-
-def _offer(name: str, names: Iterable[str]) -> str:
-    """What could have been meant by a name that does not exist."""
-    near = difflib.get_close_matches(name, names)
-    return f"; perhaps you meant {' or '.join(near)}" if near else f"; there are {', '.join(names)}"
+    raise ValueError(
+        f"unknown strength {value!r} of {kind}{offered_names(value, get_args(StrengthName))}{folder}"
+    )
 
 
 DistractorText = Annotated[str, AfterValidator(lambda text: str(DistractorOptions.parse(text)))]

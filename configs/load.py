@@ -5,7 +5,6 @@ Every mistake in a file or a value ends in a `ConfigError` whose one line names 
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from configs.names import near_names, offered_names
 from configs.schema import Config
 
 PRESET_DIRECTORY = Path(__file__).parent / "presets"
@@ -86,7 +86,7 @@ def _preset_path(name: str) -> Path:
     if path.suffix in (".yaml", ".yml"):
         return path
     if name not in preset_names():
-        near = near_names(name, preset_names()) or f"; there are {', '.join(preset_names())}"
+        near = offered_names(name, preset_names())
         raise ConfigError(f"unknown preset {name!r}{near}, or give the path of a .yaml file")
     return PRESET_DIRECTORY / f"{name}.yaml"
 
@@ -240,12 +240,6 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict) and isinstance(below.get(name), dict)
     }
     return below | above | groups
-
-
-def near_names(name: str, names: list[str]) -> str:
-    """`; perhaps you meant ...` with names like this one, or nothing where there are none."""
-    found = difflib.get_close_matches(name, names)
-    return f"; perhaps you meant {' or '.join(found)}" if found else ""
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -20,7 +20,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
-from configs.load import ConfigError, configure, describe, flatten, near_names, read_values, write_text
+from configs.load import ConfigError, configure, describe, flatten, read_values, write_text
+from configs.names import offered_names
 from configs.schema import Config, Options
 
 SWEEP_DIRECTORY = Path(__file__).parent / "sweeps"
@@ -114,7 +115,7 @@ def read_sweep(name: str) -> dict[str, Any]:
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         if name not in sweep_names():
-            near = near_names(name, sweep_names()) or f"; there are {', '.join(sweep_names())}"
+            near = offered_names(name, sweep_names())
             raise ConfigError(f"unknown sweep {name!r}{near}, or give the path of a .yaml file")
         path = SWEEP_DIRECTORY / f"{name}.yaml"
     return read_values(path)

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from agent.sweeps.ledger import SWEEP_FILE
 from configs.load import check_resumable, load_config, save_config
 from configs.schema import Config
 
 LOCK = ".lock"
-SWEEP_FILE = "sweep.yaml"
 
 
 class RunDirectoryError(Exception):

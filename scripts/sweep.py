@@ -12,7 +12,7 @@ import tyro
 from agent.sweeps.board import Board
 from agent.sweeps.estimate import Cost, estimate
 from agent.sweeps.forecast import forecast
-from agent.sweeps.ledger import Ledger, PlannedRun, RunRecord
+from agent.sweeps.ledger import SWEEP_FILE, Ledger, PlannedRun, RunRecord
 from agent.sweeps.plan import Plan, check_continuable, make_plan, record_plan
 from agent.sweeps.scheduler import Scheduler
 from agent.sweeps.table import failure_report
@@ -22,7 +22,7 @@ from envs.registry import default_action_repeat
 from scripts.live import LiveView
 from scripts.machine import disk
 from scripts.options import parse_flags
-from scripts.run_directory import SWEEP_FILE, held_sweep_directory, is_held
+from scripts.run_directory import held_sweep_directory, is_held
 from scripts.sweep_engines import EngineName, Resources, make_engine, resources_of
 from scripts.sweep_file import resolved_sweep, sweep_from_flags
 from scripts.train import StopFlag

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from configs.load import ConfigError, near_names
+from configs.load import ConfigError
+from configs.names import offered_names
 from configs.schema import Config
 from configs.sweep import Sweep, make_sweep, read_sweep
 from envs.registry import canonical_task, check_distractors
@@ -72,7 +73,7 @@ def _variant(text: str, known: dict[str, Any]) -> tuple[str, Any]:
     name, equals, rest = text.partition("=")
     if not equals:
         if name not in known:
-            near = near_names(name, list(known)) or f"; there are {', '.join(known)}" if known else ""
+            near = offered_names(name, known) if known else ""
             raise ConfigError(f"no variant {name!r}{near}; a new one is NAME=PRESET[,OPTION=VALUE...]")
         return name, known[name]
     preset, *changes = rest.split(",")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.evaluation.grid import Array, Axis
-from agent.evaluation.intervals import bootstrap_band, t_interval
+from agent.evaluation.intervals import bootstrap_band, t_band
 from agent.evaluation.scopes import Scope
 from agent.evaluation.statistics import iqm, mean
 
@@ -89,6 +89,4 @@ def _interval(scope: Scope, scores: Array, estimation: Estimation) -> tuple[Arra
             resamples=estimation.resamples,
             seed=estimation.seed,
         )
-    ends = [t_interval(column, estimation.confidence) for column in scores[:, 0].T]
-    low, high = np.array(ends).T
-    return low, high
+    return t_band(scores[:, 0], estimation.confidence)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from configs.load import flatten
 from configs.schema import Config
 
 # They do not make another method: what a run is repeated over, where it runs, what it writes, and the
@@ -29,8 +30,8 @@ def automatic_labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
         configs: resolved options of each run, as in its config.yaml; options that came later may be missing,
             and count as the schema's default.
     """
-    defaults = _flat(Config().model_dump(mode="json"))
-    options = [defaults | _flat(config) for config in configs]
+    defaults = flatten(Config().model_dump(mode="json"))
+    options = [defaults | flatten(config) for config in configs]
     labels = [str(config.get("preset", "run")) for config in configs]
     for preset in dict.fromkeys(labels):
         members = [index for index, label in enumerate(labels) if label == preset]
@@ -63,11 +64,3 @@ def _abridged(part: list[str], full: list[str]) -> str:
     if len(part) <= _MOST_SHOWN + 1 or any(other.startswith(start) for other in full if other != text):
         return text
     return f"{start} and {len(part) - _MOST_SHOWN} more"
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested option groups as one mapping with dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from agent.evaluation.runs import RunError, read_mapping, read_yaml
+from agent.sweeps.ledger import LEDGER, SWEEP_FILE, Ledger
 
-SWEEP_FILE = "sweep.yaml"
-LEDGER = "ledger.jsonl"
 _CRASHES = ("crashed", "failed")
 
 
@@ -63,34 +60,11 @@ def read_plan(directory: Path) -> Plan:
     for task, variant, seed in cells:
         key = f"{task}/{variant}/seed-{seed}"
         runs[key] = Planned(key, task, variant, seed)
-    problems += _follow(directory / LEDGER, runs)
+    if not (directory / LEDGER).is_file():
+        problems.append(f"{LEDGER} is missing: what crashed there is not known")
+    ledger, damaged = Ledger.salvage(directory)
+    problems += [f"{LEDGER}, {problem}: left out" for problem in damaged]
+    for key, record in ledger.records.items():
+        run = record.run
+        runs[key] = Planned(key, run.task, run.variant, run.seed, run.frames, record.state in _CRASHES)
     return Plan(tuple(runs.values()), tuple(problems))
-
-
-def _follow(path: Path, runs: dict[str, Planned]) -> list[str]:
-    """Bring runs up to what a ledger says; lines of it that are no events."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return [f"{LEDGER} cannot be read: what crashed there is not known"]
-    problems = []
-    for number, line in enumerate(text.splitlines(keepends=True), start=1):
-        try:
-            event = json.loads(line) if line.endswith("\n") else None
-            if event is None:
-                problems.append(f"{LEDGER}, line {number} is torn: left out")
-            else:
-                _apply(event, runs)
-        except (ValueError, KeyError, TypeError):
-            problems.append(f"{LEDGER}, line {number} is no event: left out")
-    return problems
-
-
-def _apply(event: dict[str, Any], runs: dict[str, Planned]) -> None:
-    if event["event"] == "opened":
-        return
-    kind, key = event["event"], str(event["run"])
-    if kind == "planned":
-        runs[key] = Planned(key, event["task"], event["variant"], int(event["seed"]), int(event["frames"]))
-    elif key in runs:
-        runs[key] = replace(runs[key], has_crashed=kind in _CRASHES)

@@ -36,6 +36,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+SWEEP_FILE = "sweep.yaml"
 LEDGER = "ledger.jsonl"
 State = Literal["planned", "started", "finished", "stopped", "crashed", "failed"]
 _OPENED = "opened"
@@ -113,13 +114,21 @@ class Ledger:
         Raises:
             LedgerError: a line is no event.
         """
-        ledger, path = cls(directory), directory / LEDGER
-        for number, line in enumerate(_whole_lines(path), start=1):
+        ledger, damaged = cls.salvage(directory)
+        if damaged:
+            raise LedgerError(f"{directory / LEDGER}, {damaged[0]}: remove it")
+        return ledger
+
+    @classmethod
+    def salvage(cls, directory: Path) -> tuple[Ledger, list[str]]:
+        """Replay the events that can be read; of each line that is none, where it is and why."""
+        ledger, damaged = cls(directory), []
+        for number, line in enumerate(_whole_lines(directory / LEDGER), start=1):
             try:
                 ledger._apply(json.loads(line))
             except (ValueError, KeyError, TypeError) as error:
-                raise LedgerError(f"{path}, line {number} is no event ({error!r}): remove it") from error
-        return ledger
+                damaged.append(f"line {number} is no event ({error!r})")
+        return ledger, damaged
 
     def open(self, *, engine: str, jobs: int) -> None:
         """Note that a process begins to carry the sweep out; a torn last line is cut off."""
@@ -190,8 +199,14 @@ class Ledger:
         self.records[event["run"]] = record
 
     def _take_plan(self, event: Mapping[str, Any]) -> None:
-        names = ("task", "variant", "seed", "frames", "threads")
-        run = PlannedRun(**{name: event[name] for name in names}, arguments=tuple(event["arguments"]))
+        run = PlannedRun(
+            task=str(event["task"]),
+            variant=str(event["variant"]),
+            seed=int(event["seed"]),
+            frames=int(event["frames"]),
+            threads=int(event["threads"]),
+            arguments=tuple(map(str, event["arguments"])),
+        )
         earlier = self.records.get(run.key, RunRecord(run))
         self.records[run.key] = replace(earlier, run=run, state="planned")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.sweeps.ledger import PlannedRun, RunRecord
-from configs.load import ConfigError, near_names
+from configs.load import ConfigError
+from configs.names import near_names
 from scripts.engines.process import RemoteRun
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from agent.evaluation.runs import EVAL_HEADER
+from agent.sweeps.ledger import Ledger, PlannedRun
 from tests.runs import collected, noted, write_run
 
 
@@ -166,42 +167,32 @@ def test_many_differences_are_abridged_where_names_stay_apart(tmp_path: Path) ->
     assert variants[4].endswith("random frames 8")
 
 
-def write_sweep(path: Path, events: list[dict[str, object]], **sweep: object) -> Path:
-    plan = {"tasks": ["dmc/walker-walk"], "seeds": [1, 2], "variants": {"second": {}, "first": {}}} | sweep
-    path.mkdir(exist_ok=True)
-    (path / "sweep.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
-    (path / "ledger.jsonl").write_text("".join(f"{json.dumps(event)}\n" for event in events))
-    return path
+def write_sweep(path: Path, *runs: PlannedRun) -> Ledger:
+    """A sweep that has planned these runs, and started each."""
+    sweep = {"tasks": ["dmc/walker-walk"], "seeds": [1, 2], "variants": {"second": {}, "first": {}}}
+    (path / "sweep.yaml").write_text(yaml.safe_dump(sweep, sort_keys=False))
+    ledger = Ledger(path)
+    ledger.open(engine="local", jobs=1)
+    for run in runs:
+        ledger.plan(run)
+        ledger.start(run.key, "pid 1")
+    return ledger
 
 
-def planned(variant: str, seed: int) -> dict[str, object]:
-    run = f"dmc/walker-walk/{variant}/seed-{seed}"
-    return {
-        "event": "planned",
-        "run": run,
-        "task": "dmc/walker-walk",
-        "variant": variant,
-        "seed": seed,
-        "frames": 40_000,
-    }
+def planned(variant: str, seed: int) -> PlannedRun:
+    return PlannedRun("dmc/walker-walk", variant, seed, frames=40_000, threads=1, arguments=())
 
 
 def test_a_sweep_names_its_variants_and_what_is_missing(tmp_path: Path) -> None:
     for variant, seed in (("second", 1), ("first", 1)):
         write_run(tmp_path / f"dmc/walker-walk/{variant}/seed-{seed}", seed=seed)
-    key = "dmc/walker-walk/{}/seed-{}"
-    events: list[dict[str, object]] = [
-        {"event": "opened"},
-        *(planned(v, s) for v in ("second", "first") for s in (1, 2)),
-    ]
-    events += [
-        {"event": "failed", "run": key.format("first", 1)},
-        {"event": "crashed", "run": key.format("second", 2)},
-        {"event": "crashed", "run": key.format("first", 2)},
-        {"event": "started", "run": key.format("first", 2)},
-    ]
-    sweep = write_sweep(tmp_path, events)
-    found = collected(sweep)
+    ledger = write_sweep(tmp_path, *(planned(v, s) for v in ("second", "first") for s in (1, 2)))
+    ledger.end(planned("second", 1).key, "finished", seconds=1.0)
+    ledger.end(planned("first", 1).key, "failed", seconds=1.0, exit_code=1)
+    ledger.end(planned("second", 2).key, "crashed", seconds=1.0, exit_code=1)
+    ledger.end(planned("first", 2).key, "crashed", seconds=1.0, exit_code=1)
+    ledger.start(planned("first", 2).key, "pid 2")
+    found = collected(tmp_path)
     assert found.variants == ("second", "first")
     assert [(c.variant, c.seed, c.target_frames, c.has_crashed) for c in found.curves] == [
         ("first", 1, 40_000, True),
@@ -212,26 +203,27 @@ def test_a_sweep_names_its_variants_and_what_is_missing(tmp_path: Path) -> None:
         ("second", 2, True),
     ]
     assert found.notes == ()
-    again = collected(sweep, labels=["mine"])
+    again = collected(tmp_path, labels=["mine"])
     assert again.variants == ("mine, second", "mine, first")
     assert {curve.variant for curve in again.curves} == {"mine, first", "mine, second"}
 
 
 def test_damage_of_a_sweep_is_named(tmp_path: Path) -> None:
     write_run(tmp_path / "dmc/walker-walk/first/seed-1")
-    sweep = write_sweep(tmp_path, [planned("first", 1)])
-    with (sweep / "ledger.jsonl").open("a") as ledger:
-        ledger.write('not json\n[1]\n{"event": "fini')
-    notes = noted(collected(sweep))
-    assert [note.partition(": ")[2] for note in notes] == [
-        "ledger.jsonl, line 2 is no event: left out",
-        "ledger.jsonl, line 3 is no event: left out",
-        "ledger.jsonl, line 4 is torn: left out",
+    write_sweep(tmp_path, planned("first", 1))
+    with (tmp_path / "ledger.jsonl").open("a") as file:
+        file.write('not json\n[1]\n{"event": "planned", "run": "x"}\n{"event": "fini')
+    notes = [note.partition(": ")[2] for note in noted(collected(tmp_path))]
+    assert [note.partition(" (")[0] for note in notes] == [
+        f"ledger.jsonl, line {line} is no event" for line in (4, 5, 6)
     ]
-    (sweep / "sweep.yaml").write_text("tasks: [")
-    found = collected(sweep)
+    assert all(note.endswith("): left out") for note in notes)
+    (tmp_path / "sweep.yaml").write_text("tasks: [")
+    found = collected(tmp_path)
     assert "sweep.yaml" in noted(found)[0]
     assert [curve.variant for curve in found.curves] == ["first"]
+    (tmp_path / "ledger.jsonl").unlink()
+    assert "ledger.jsonl is missing" in noted(collected(tmp_path))[1]
 
 
 def test_paths_are_shown_without_what_lies_above_them() -> None:
