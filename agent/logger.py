@@ -68,8 +68,7 @@ class Logger:
             updates: gradient steps so far.
             seconds: training time so far, over all resumes.
         """
-        finite = {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
-        record = {"frames": frames, "updates": updates, "seconds": round(seconds, 3), **finite}
+        record = {"frames": frames, "updates": updates, "seconds": round(seconds, 3), **_finite(values)}
         self._metrics.write(json.dumps(record) + "\n")
         if self._tensorboard:
             for name, value in values.items():
@@ -136,6 +135,52 @@ class Logger:
     def __exit__(self, *error: object) -> None:
         """Close."""
         self.close()
+
+
+class UpdateLogger:
+    """As `Logger`, for what has no frames: gradient steps are the x-axis, and nothing is evaluated."""
+
+    def __init__(
+        self, directory: str | os.PathLike[str], *, tensorboard: bool = True, updates: int = 0
+    ) -> None:
+        """Open `metrics.jsonl`; records later than `updates`, and a torn last line, are dropped."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        _cut(directory / "metrics.jsonl", "", lambda line: bool(json.loads(line)["updates"] <= updates))
+        self._metrics = _open(directory / "metrics.jsonl")
+        self._tensorboard = _make_writer(directory / "tensorboard", updates) if tensorboard else None
+
+    def scalars(self, updates: int, values: Mapping[str, float], *, seconds: float) -> None:
+        """Write one line of metrics; a value that is not finite becomes null.
+
+        Args:
+            updates: x-axis.
+            values: by name, for instance `loss/contrast`.
+            seconds: training time so far, over all resumes.
+        """
+        record = {"updates": updates, "seconds": round(seconds, 3), **_finite(values)}
+        self._metrics.write(json.dumps(record) + "\n")
+        if self._tensorboard:
+            for name, value in values.items():
+                self._tensorboard.add_scalar(name, value, updates)
+
+    def close(self) -> None:
+        """Flush and close everything."""
+        self._metrics.close()
+        if self._tensorboard:
+            self._tensorboard.close()
+
+    def __enter__(self) -> UpdateLogger:
+        """The logger itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close."""
+        self.close()
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
 
 
 def encode_gif(images: np.ndarray, *, fps: float) -> bytes:

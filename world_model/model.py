@@ -62,15 +62,26 @@ class WorldModel(nn.Module):
             batch: B windows of H decisions.
             generator: draws the augmentations, on the batch's device.
         """
-        query = self.augment(batch.frames[:, : batch.stack], batch.proprio[:, 0], generator)
-        frames, proprio = self.augment(batch.frames, batch.proprio, generator)
+        frames, proprio = self.augment(batch.frames[:, : batch.stack], batch.proprio[:, 0], generator)
+        keys = self.augment(batch.frames, batch.proprio, generator)
+        return self.unroll(batch, (frames.flatten(1, 2), proprio), keys)
+
+    def unroll(self, batch: Batch, query: tuple[Tensor, Tensor], keys: tuple[Tensor, Tensor]) -> Latents:
+        """Encode what was augmented, and roll the dynamics out.
+
+        Args:
+            batch: B windows of H decisions.
+            query: obs[t], stacked frames (B, 3 * S, h, w) and perceived vectors (B, D).
+            keys: obs[t..t+H], single frames (B, H + S, 3, h, w) and perceived vectors (B, H + 1, D).
+        """
+        frames, proprio = keys
         # (B, H + S, 3, h, w) -> (B, H + 1, 3 * S, h, w): stacks are overlapping views of the frames
         stacks = frames.unfold(1, batch.stack, 1).movedim(-1, 2).flatten(2, 3)
         with torch.no_grad():
             z_key = self.key_encoder(stacks.flatten(0, 1), proprio.flatten(0, 1))
         z_key = z_key.unflatten(0, stacks.shape[:2])
         last_action = torch.cat((batch.previous_action[:, None], batch.action), dim=1)
-        z = [self.encoder(query[0].flatten(1, 2), query[1])]
+        z = [self.encoder(*query)]
         for k in range(batch.horizon):
             state = torch.cat((z[-1], last_action[:, k]), dim=-1)
             z.append(self.dynamics(state, batch.action[:, k]))
@@ -112,8 +123,12 @@ class WorldModel(nn.Module):
 
     def reduce(self, loss: Tensor) -> Tensor:
         """Mean over rows; over the steps of a window weighted by rho^k, weights summing to one."""
+        return self.reduce_rows(loss).mean()
+
+    def reduce_rows(self, loss: Tensor) -> Tensor:
+        """Mean over the steps of each window, weighted by rho^k, (B, H) -> (B,); (B,) stays."""
         # no matrix product, which autocast would round to bfloat16
-        return (loss * self.step_weights).sum(dim=1).mean() if loss.ndim == 2 else loss.mean()
+        return (loss * self.step_weights).sum(dim=1) if loss.ndim == 2 else loss
 
     def predict_reward(self, state: Tensor, action: Tensor) -> Tensor:
         """Expected reward, (..., Z + A), (..., A) -> (...)."""

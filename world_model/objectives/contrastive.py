@@ -93,11 +93,13 @@ class TemporalContrast(nn.Module):
 
     def forward(self, batch: Batch, query: Tensor, key: Tensor) -> Tensor:
         """Queries and keys of obs[t+1..t+H], (B, H, P) twice -> (B, H)."""
-        episode, time = batch.key_positions
+        return self.compare(query, key, *batch.key_positions, batch.is_beyond.flatten())
+
+    def compare(self, query: Tensor, key: Tensor, episode: Tensor, time: Tensor, beyond: Tensor) -> Tensor:
+        """The same, where keys stand at episodes and times, and whether beyond an end, (B * H,) each."""
         flat_query, flat_key = query.flatten(0, 1), key.flatten(0, 1)
         near = is_near(episode, time, self.options.near_window)
         # what stands beyond the end of an episode is nobody's negative; as a query its loss counts nothing
-        beyond = batch.is_beyond.flatten()
         if self._is_plain():
             mask = (near | beyond).fill_diagonal_(False)
             losses = info_nce(flat_query, flat_key, temperature=self.options.temperature, mask=mask)

@@ -1,0 +1,196 @@
+"""Options of `nearfar pretrain`; defaults live here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import tyro
+from pydantic import Field, model_validator
+
+from configs.schema import (
+    EncoderOptions,
+    NonNegative,
+    NonNegativeFloat,
+    ObsName,
+    Options,
+    Positive,
+    PositiveFloat,
+    Rate,
+    Share,
+    WorldModelOptions,
+)
+
+MethodName = Literal[
+    "simclr",
+    "moco",
+    "byol",
+    "barlow",
+    "vicreg",
+    "triplet",
+    "margin",
+    "temporal",
+    "predictive",
+    "reconstruction",
+    "supervised",
+    "clip",
+]
+WINDOWED = ("temporal", "predictive", "reconstruction", "supervised")
+"""Methods that see what was done between observations: the agent's own objectives."""
+
+
+class PositiveOptions(Options):
+    """What makes two observations a positive pair."""
+
+    by: Literal["augmentation", "time", "both"] = "augmentation"
+    """Another view of the observation; a later observation as it is; another view of a later one."""
+    min_gap: Positive = 1
+    """Decisions from an observation to its later positive, at least."""
+    max_gap: Positive = 5
+    """Decisions from an observation to its later positive, at most."""
+
+    @model_validator(mode="after")
+    def _gaps_are_ordered(self) -> PositiveOptions:
+        if self.min_gap > self.max_gap:
+            raise ValueError(f"min_gap {self.min_gap} exceeds max_gap {self.max_gap}")
+        return self
+
+
+class MethodOptions(Options):
+    """What is learnt from pairs of views, and by what network beside the encoder."""
+
+    hidden_dim: Positive = 512
+    """Width of the two hidden layers of projection and predictor."""
+    projection_dim: Positive = 128
+    """Size P of the projection in which views are compared."""
+    temperature: PositiveFloat = 0.2
+    """Divides the cosine logits of simclr and moco; clip learns its own and starts with this."""
+    decoupled: bool = False
+    """Leave the positive out of the denominator (simclr)."""
+    moco: Literal["v1", "v2", "v3"] = "v2"
+    """v1: linear projection; v2: deep one; v3: a predictor, both ways, and no queue."""
+    queue: NonNegative = 4096
+    """Keys of earlier batches that are negatives of moco v1 and v2."""
+    key_tau: Rate = 0.01
+    """First step of the momentum networks towards the online ones, per update (moco, byol)."""
+    key_schedule: Literal["cosine", "constant"] = "cosine"
+    """How this step goes on: to zero along a cosine, or not at all."""
+    margin: PositiveFloat = 1.0
+    """Of the distances of triplet and margin."""
+    near_window: NonNegative = 5
+    """States of one episode at most this many decisions apart are no negatives of triplet and margin."""
+    tile: NonNegative = 0
+    """Rows of the contrastive losses that are scored at a time; 0: all of them."""
+
+
+class OptimizerOptions(Options):
+    """Gradient steps."""
+
+    name: Literal["adamw", "lars"] = "adamw"
+    """AdamW, or LARS for very large batches."""
+    learning_rate: PositiveFloat = 1e-3
+    """Step size after the warm-up."""
+    weight_decay: NonNegativeFloat = 1e-6
+    """Of weights; biases and gains of normalisations have none."""
+    warmup: Share = 0.05
+    """Share of the updates over which the step size rises to this."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """How it goes on: to zero along a cosine, or not at all."""
+    gradient_norm: PositiveFloat = 20.0
+    """Gradients are clipped to this global norm."""
+
+
+class BatchOptions(Options):
+    """What a gradient step learns from."""
+
+    size: Annotated[int, Field(ge=2)] = 256
+    """Observations (or windows) a step, over all processes."""
+    chunk: NonNegative = 0
+    """Rows that are encoded at a time, where activations of all do not fit (gradient caching); 0: all."""
+
+
+class ModelOptions(Options):
+    """The encoder, as the agent has it."""
+
+    encoder: EncoderOptions = EncoderOptions()
+    """Encoder of pixels and of state observations."""
+    latent_dim: Positive = 256
+    """Size Z of the latent."""
+    simnorm_group: Positive = 8
+    """Latent entries that share one softmax (SimNorm, TD-MPC2)."""
+    horizon: Positive = 3
+    """Actions H of a window (temporal, predictive, reconstruction, supervised)."""
+
+    def world_model(self) -> WorldModelOptions:
+        """The agent's options with these; the rest keeps the agent's defaults.
+
+        Raises:
+            ValidationError: they do not fit together.
+        """
+        return WorldModelOptions(**dict(self))
+
+
+class PretrainLogging(Options):
+    """What pretraining writes and how often."""
+
+    every_updates: Positive = 100
+    """Gradient steps between written metrics."""
+    checkpoint_every_updates: Positive = 1_000
+    """Gradient steps between checkpoints (the newest two stay)."""
+    tensorboard: bool = True
+    """Write TensorBoard event files."""
+    progress: bool = True
+    """Draw a progress bar."""
+
+
+class PretrainConfig(Options):
+    """Pretraining of an encoder on recorded episodes."""
+
+    data: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Folder of episodes, or a run directory that has one; repeat it for several."""
+    method: MethodName = "simclr"
+    """How the encoder learns."""
+    updates: Positive = 10_000
+    """Gradient steps."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    """One seed for everything: networks, batches, views."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the networks run."""
+    out: str | None = None
+    """Where results go; default runs/pretrain/<method>/seed-<seed>. What was begun there goes on."""
+    obs: ObsName = "pixels"
+    """What the encoder sees: frames, the task's own observation vector, or both."""
+    stack: Annotated[int, Field(ge=1, le=16)] = 3
+    """Frames in an observation; 1: single frames."""
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    """CPU threads of the computation; 0 leaves it to torch."""
+    model: ModelOptions = ModelOptions()
+    """The encoder."""
+    positives: PositiveOptions = PositiveOptions()
+    """What makes two observations a positive pair."""
+    pairs: MethodOptions = MethodOptions()
+    """What is learnt from pairs of views."""
+    batch: BatchOptions = BatchOptions()
+    """What a gradient step learns from."""
+    optimizer: OptimizerOptions = OptimizerOptions()
+    """Gradient steps and their schedule."""
+    logging: PretrainLogging = PretrainLogging()
+    """What is written and how often."""
+
+    @property
+    def is_windowed(self) -> bool:
+        """Whether the method sees what was done between observations."""
+        return self.method in WINDOWED
+
+    @model_validator(mode="after")
+    def _options_fit_together(self) -> PretrainConfig:
+        if self.is_windowed and self.positives != PositiveOptions():
+            raise ValueError(
+                f"positives are for methods that learn from pairs; {self.method} predicts what follows: "
+                "leave them out, or choose another method"
+            )
+        if self.pairs.decoupled and self.method != "simclr":
+            raise ValueError(f"pairs.decoupled is for simclr, not for {self.method}: leave it out")
+        if self.method == "clip" and self.obs != "pixels":
+            raise ValueError(f"clip compares pixels with state: use obs pixels, not {self.obs}")
+        self.model.world_model()
+        return self

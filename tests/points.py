@@ -1,0 +1,130 @@
+"""Recorded experience without an environment, and methods that learn from it, for tests of pretraining."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from configs.pretrain import MethodName, PretrainConfig
+from envs.spec import EnvSpec
+from world_model.augment import shift
+from world_model.batch import Batch
+from world_model.pretrain.method import Method
+from world_model.pretrain.registry import make_method
+from world_model.pretrain.samples import Pairs, Samples, Windows
+from world_model.pretrain.source import Source
+
+SIZE, ACTIONS, VECTOR, STACK = 32, 2, 4, 2
+
+_PAIRS = {"hidden_dim": 32, "projection_dim": 16, "queue": 24}
+_SMALL: dict[str, Any] = {
+    "model": {"latent_dim": 32, "encoder": {"channels": 8}, "horizon": 3},
+    "pairs": _PAIRS,
+    "batch": {"size": 12},
+    "stack": STACK,
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    **{name: {"method": name} for name in get_args(MethodName)},
+    "moco v1": {"method": "moco", "pairs": _PAIRS | {"moco": "v1"}},
+    "moco v3": {"method": "moco", "pairs": _PAIRS | {"moco": "v3"}},
+    "moco without a queue": {"method": "moco", "pairs": _PAIRS | {"queue": 0}},
+    "decoupled": {"method": "simclr", "pairs": _PAIRS | {"decoupled": True}},
+    "in tiles": {"method": "simclr", "pairs": _PAIRS | {"tile": 5}},
+    "lars": {"method": "simclr", "optimizer": {"name": "lars"}},
+}
+"""Names of all methods and variations of them."""
+
+
+def config_of(name: str, **changes: Any) -> PretrainConfig:
+    """Small options of a variant; pairs are positives by time, too."""
+    config = PretrainConfig(**(_SMALL | VARIANTS[name] | changes))
+    if config.is_windowed:
+        return config
+    return config.model_copy(
+        update={"positives": config.positives.model_copy(update={"by": "both", "max_gap": 4})}
+    )
+
+
+def env_spec() -> EnvSpec:
+    return EnvSpec(
+        task="test/point", frame_shape=(3, SIZE, SIZE), stack=STACK, action_dim=ACTIONS, action_repeat=1,
+        episode_frames=100, can_terminate=False, physics_dim=2, look="fast", proprio_dim=VECTOR,
+    )  # fmt: skip
+
+
+def method_of(config: PretrainConfig) -> Method:
+    """Networks in float64."""
+    torch.manual_seed(0)
+    method = make_method(config.method, env_spec(), config.obs, config.model.world_model(), config.pairs)
+    return method.double()
+
+
+def drawn(config: PretrainConfig, update: int, rank: int = 0, size: int = 1) -> Samples:
+    """A batch, its vectors in float64."""
+    samples = Source(Points(), config).draw(update, rank, size)
+    if isinstance(samples, Windows):
+        return samples
+    assert isinstance(samples, Pairs)
+    return replace(samples, proprio=samples.proprio.double(), later_proprio=samples.later_proprio.double())
+
+
+class Points:
+    """Episodes in which a bright square walks over a dark frame; its place and velocity are the vector."""
+
+    def __init__(self, lengths: tuple[int, ...] = (30, 20, 25), seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        self.lengths = np.array(lengths)
+        self.actions, self.vectors, self.frames = [], [], []
+        for length in lengths:
+            action = rng.uniform(-1, 1, (length - 1, ACTIONS)).astype(np.float32)
+            walk = np.concatenate((rng.uniform(6, 26, (1, 2)), 2 * action)).cumsum(axis=0).clip(3, 29)
+            velocity = np.diff(walk, axis=0, prepend=walk[:1])
+            self.actions.append(action)
+            self.vectors.append(np.concatenate((walk / 16 - 1, velocity), axis=1).astype(np.float32))
+            frames = np.full((length, 3, SIZE, SIZE), 30, np.uint8)
+            for frame, (y, x) in zip(frames, walk.round().astype(int), strict=True):
+                frame[:, y - 3 : y + 3, x - 3 : x + 3] = 220
+            self.frames.append(frames)
+
+    def stacks(self, episode: np.ndarray, time: np.ndarray, stack: int) -> np.ndarray:
+        back = np.arange(1 - stack, 1)
+        places = zip(episode, time, strict=True)
+        return np.stack([self.frames[e][np.maximum(t + back, 0)].reshape(-1, SIZE, SIZE) for e, t in places])
+
+    def proprio(self, episode: np.ndarray, time: np.ndarray) -> np.ndarray:
+        return np.stack([self.vectors[e][t] for e, t in zip(episode, time, strict=True)])
+
+    def batch(self, episode: np.ndarray, start: np.ndarray, horizon: int, stack: int) -> Batch:
+        places = list(zip(episode, start, strict=True))
+        frames = np.arange(1 - stack, horizon + 1)
+        action = np.stack([self.actions[e][t : t + horizon] for e, t in places])
+        before = np.stack(
+            [self.actions[e][t - 1] if t else np.zeros_like(self.actions[e][0]) for e, t in places]
+        )
+        nothing = torch.zeros(action.shape[:2])
+        return Batch(
+            frames=torch.from_numpy(np.stack([self.frames[e][np.maximum(t + frames, 0)] for e, t in places])),
+            proprio=torch.from_numpy(np.stack([self.vectors[e][t : t + horizon + 1] for e, t in places])),
+            previous_action=torch.from_numpy(before),
+            action=torch.from_numpy(action),
+            reward=nothing,
+            terminated=nothing > 0,
+            episode=torch.from_numpy(np.asarray(episode)),
+            time=torch.from_numpy(np.asarray(start)),
+        )
+
+
+class Shifts:
+    """Views of which a row's draw depends on update, view and row alone."""
+
+    def __init__(self, update: int = 0, padding: int = 2) -> None:
+        self.update, self.padding = update, padding
+
+    def __call__(self, images: Tensor, row: Tensor, view: int) -> Tensor:
+        span = 2 * self.padding + 1
+        draws = [np.random.default_rng((self.update, view, int(r))).integers(span, size=2) for r in row]
+        return shift(images, torch.from_numpy(np.stack(draws) - self.padding))

@@ -1,0 +1,1 @@
+"""Encoders from recorded experience alone: methods, their gradients, and the loop that trains them."""

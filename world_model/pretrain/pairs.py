@@ -1,0 +1,198 @@
+"""Methods that learn from pairs of views: SimCLR, MoCo, BYOL, Barlow Twins, VICReg, distances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from configs.pretrain import MethodOptions
+from world_model.encoder import Encoder
+from world_model.layers import mlp
+from world_model.losses import byol, info_nce, nt_xent
+from world_model.memory import EMPTY, KeyQueue
+from world_model.nearness import choose_far, is_near
+from world_model.pretrain.method import MomentumMethod, PairMethod
+from world_model.pretrain.samples import Pairs, Rows, Samples, Views
+
+
+class SimCLR(PairMethod):
+    """Each view has to find the other one among all views of the batch (NT-Xent).
+
+    Source: Chen et al. 2020, arXiv:2002.05709, algorithm 1; heads have LayerNorm instead of BatchNorm.
+    """
+
+    def losses(self, rows: Rows) -> dict[str, Tensor]:
+        """Loss `contrast`."""
+        options = self.options
+        loss = nt_xent(
+            rows["view_1"],
+            rows["view_2"],
+            temperature=options.temperature,
+            decoupled=options.decoupled,
+            tile=self.tile,
+        )
+        return {"contrast": loss.mean()}
+
+
+class MoCo(MomentumMethod):
+    """Each query has to find its momentum key among earlier keys (v1, v2): a dictionary as a queue.
+
+    The other keys of the batch are negatives, too: they are the queue's newest at the next step.
+
+    Source: He et al. 2020, arXiv:1911.05722, algorithm 1; deep projection: arXiv:2003.04297.
+    """
+
+    def __init__(self, encoder: Encoder, latent_dim: int, options: MethodOptions) -> None:
+        """An empty queue; v1 has a linear projection."""
+        super().__init__(encoder, latent_dim, options)
+        if options.moco == "v1":
+            self.projection = nn.Linear(latent_dim, options.projection_dim)
+            self._start_averages()
+        self.queue = KeyQueue(options.queue, options.projection_dim) if options.queue else None
+
+    def embed(self, samples: Samples, views: Views) -> Rows:
+        """Projections `query` and `key`, (B, P) each, and where the keys are from."""
+        assert isinstance(samples, Pairs)
+        return {
+            "query": self.query(samples, views, 0),
+            "key": self.key(samples, views, 1),
+            "episode": samples.episode,
+            "time": samples.later_time,
+        }
+
+    def losses(self, rows: Rows) -> dict[str, Tensor]:
+        """Loss `contrast`."""
+        negatives = None
+        if self.queue is not None:
+            negatives = self.queue.key[self.queue.episode != EMPTY].to(rows["key"].dtype)
+        loss = info_nce(
+            rows["query"],
+            rows["key"],
+            temperature=self.options.temperature,
+            negatives=negatives,
+            tile=self.tile,
+        )
+        return {"contrast": loss.mean()}
+
+    @torch.no_grad()
+    def after_step(self, rows: Rows, momentum: float) -> None:
+        """Move the averages, and put the keys of all processes into the queue."""
+        super().after_step(rows, momentum)
+        if self.queue is not None:
+            self.queue.push(rows["key"], rows["episode"], rows["time"])
+
+    def compared(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Queries and keys."""
+        return rows["query"], rows["key"]
+
+
+class _Predicting(MomentumMethod):
+    """Predictions from each half's projection, momentum keys of the other half."""
+
+    def __init__(self, encoder: Encoder, latent_dim: int, options: MethodOptions) -> None:
+        super().__init__(encoder, latent_dim, options)
+        self.predictor = mlp(options.projection_dim, options.hidden_dim, options.projection_dim)
+
+    def embed(self, samples: Samples, views: Views) -> Rows:
+        """Predictions `prediction_1`, `prediction_2` and keys `key_1`, `key_2`, (B, P) each."""
+        rows = {}
+        for half in (0, 1):
+            rows[f"prediction_{half + 1}"] = self.predictor(self.query(samples, views, half))
+            rows[f"key_{half + 1}"] = self.key(samples, views, half)
+        return rows
+
+    def compared(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Predictions from first halves and keys of second ones."""
+        return rows["prediction_1"], rows["key_2"]
+
+
+class MoCo3(_Predicting):
+    """Each half's prediction has to find the other's key among those of the batch; no queue (v3).
+
+    Source: Chen et al. 2021, arXiv:2104.02057, algorithm 1, with its factor of 2 x temperature.
+    """
+
+    def losses(self, rows: Rows) -> dict[str, Tensor]:
+        """Loss `contrast`."""
+        temperature = self.options.temperature
+        both = [
+            info_nce(rows[f"prediction_{i}"], rows[f"key_{j}"], temperature=temperature, tile=self.tile)
+            for i, j in ((1, 2), (2, 1))
+        ]
+        return {"contrast": 2 * temperature * (both[0] + both[1]).mean()}
+
+
+class BYOL(_Predicting):
+    """Each half's prediction near the other's key, and nothing to keep apart.
+
+    Source: Grill et al. 2020, arXiv:2006.07733, eq. 2, both ways; heads have LayerNorm.
+    """
+
+    def losses(self, rows: Rows) -> dict[str, Tensor]:
+        """Loss `bootstrap`."""
+        both = [byol(rows[f"prediction_{i}"], rows[f"key_{j}"]) for i, j in ((1, 2), (2, 1))]
+        return {"bootstrap": (both[0] + both[1]).mean()}
+
+
+class Redundancy(PairMethod):
+    """A loss of two batches of projections that uses their statistics: Barlow Twins, VICReg."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        latent_dim: int,
+        options: MethodOptions,
+        *,
+        loss: Callable[[Tensor, Tensor], Tensor],
+    ) -> None:
+        """Use a loss of two (B, P) that gives one value."""
+        super().__init__(encoder, latent_dim, options)
+        self.loss = loss
+
+    def losses(self, rows: Rows) -> dict[str, Tensor]:
+        """Loss `redundancy`."""
+        return {"redundancy": self.loss(rows["view_1"], rows["view_2"])}
+
+
+class Distances(MomentumMethod):
+    """Queries near their own keys, and away from one far key each: triplet, margin.
+
+    The negative is a key of the same episode further away than the near window, where the batch has one, else
+    one of another episode.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        latent_dim: int,
+        options: MethodOptions,
+        *,
+        loss: Callable[[Tensor, Tensor, Tensor, float], Tensor],
+    ) -> None:
+        """Use a loss of queries, keys, negatives, (N, P) three times, and a margin."""
+        super().__init__(encoder, latent_dim, options)
+        self.loss = loss
+
+    def embed(self, samples: Samples, views: Views) -> Rows:
+        """Projections `query` and `key`, (B, P) each, and where the keys are from."""
+        assert isinstance(samples, Pairs)
+        return {
+            "query": self.query(samples, views, 0),
+            "key": self.key(samples, views, 1),
+            "episode": samples.episode,
+            "time": samples.later_time,
+        }
+
+    def losses(self, rows: Rows) -> dict[str, Tensor]:
+        """Loss `distance`."""
+        episode, time = rows["episode"], rows["time"]
+        near = is_near(episode, time, self.options.near_window)
+        negative = rows["key"][choose_far(near, episode[:, None] == episode)]
+        loss = self.loss(rows["query"], rows["key"], negative, self.options.margin)
+        return {"distance": loss.mean()}
+
+    def compared(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Queries and keys."""
+        return rows["query"], rows["key"]

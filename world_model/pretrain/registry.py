@@ -1,0 +1,72 @@
+"""Methods by name. Adding one: a class in a module beside this file, a line here, a name in the options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from configs.pretrain import MethodName, MethodOptions
+from configs.schema import ObjectiveName, ObsName, WorldModelOptions
+from envs.spec import EnvSpec
+from world_model.encoder import Encoder
+from world_model.losses import margin_contrastive, triplet
+from world_model.objectives.redundancy import barlow_twins_per_feature, vicreg_per_similarity
+from world_model.pretrain.clip import CLIP
+from world_model.pretrain.method import Method
+from world_model.pretrain.pairs import BYOL, Distances, MoCo, MoCo3, Redundancy, SimCLR
+from world_model.pretrain.world import RowWise, Temporal
+
+
+def _triplet(query: Tensor, key: Tensor, negative: Tensor, margin: float) -> Tensor:
+    return triplet(query, key, negative, margin=margin)
+
+
+def _margin(query: Tensor, key: Tensor, negative: Tensor, margin: float) -> Tensor:
+    """The own key near, a far one at least a margin away; the mean of both pairs."""
+    none = torch.zeros(len(query), dtype=torch.bool, device=query.device)
+    near = margin_contrastive(query, key, none, margin=margin)
+    far = margin_contrastive(query, negative, ~none, margin=margin)
+    return (near + far) / 2
+
+
+_PAIRS: dict[MethodName, Callable[[Encoder, int, MethodOptions], Method]] = {
+    "simclr": SimCLR,
+    "moco": MoCo,
+    "byol": BYOL,
+    "barlow": partial(Redundancy, loss=barlow_twins_per_feature),
+    "vicreg": partial(Redundancy, loss=vicreg_per_similarity),
+    "triplet": partial(Distances, loss=_triplet),
+    "margin": partial(Distances, loss=_margin),
+}
+_WORLD: dict[MethodName, tuple[Callable[[EnvSpec, WorldModelOptions, ObsName], Method], ObjectiveName]] = {
+    "temporal": (Temporal, "temporal"),
+    "predictive": (RowWise, "predictive"),
+    "reconstruction": (RowWise, "reconstruction"),
+    "supervised": (RowWise, "supervised"),
+}
+
+
+def make_method(
+    name: MethodName, env_spec: EnvSpec, obs: ObsName, model: WorldModelOptions, options: MethodOptions
+) -> Method:
+    """Build a method; parameters come from torch's global generator.
+
+    Args:
+        name: of the method.
+        env_spec: shapes of what was recorded.
+        obs: what the encoder looks at.
+        model: of the encoder, and of the objective of windowed methods.
+        options: of the others.
+    """
+    if name in _WORLD:
+        make, objective = _WORLD[name]
+        return make(env_spec, model.model_copy(update={"objective": objective}), obs)
+    encoder = Encoder(env_spec, model, obs)
+    if name == "clip":
+        return CLIP(encoder, model.latent_dim, options, state_dim=env_spec.proprio_dim)
+    if name == "moco" and options.moco == "v3":
+        return MoCo3(encoder, model.latent_dim, options)
+    return _PAIRS[name](encoder, model.latent_dim, options)
