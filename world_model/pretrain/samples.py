@@ -59,6 +59,10 @@ class Pairs:
         """Some of the rows."""
         return type(self)(**{each.name: getattr(self, each.name)[start:end] for each in fields(self)})
 
+    def to(self, device: torch.device) -> Self:
+        """The same rows on another device."""
+        return type(self)(**{each.name: getattr(self, each.name).to(device) for each in fields(self)})
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -80,6 +84,10 @@ class Windows:
         """Some of the rows."""
         batch = Batch(**{name: value[start:end] for name, value in vars(self.batch).items()})
         return Windows(batch, self.row[start:end])
+
+    def to(self, device: torch.device) -> Windows:
+        """The same rows on another device."""
+        return Windows(self.batch.to(device), self.row.to(device))
 
 
 Samples = Pairs | Windows

@@ -68,8 +68,13 @@ class Trainer:
         pair = self.method.compared(rows)
         if pair is not None:
             found |= {"alignment": alignment(*pair), "uniformity": uniformity(pair[1])}
-        found["rank_me"] = rank_me(self.latents(samples))
+        found["rank_me"] = self.rank(samples)
         return {f"train/{name}": value for name, value in found.items()}
+
+    @torch.no_grad()
+    def rank(self, samples: Samples) -> Tensor:
+        """RankMe of the latents of a batch, 0-d."""
+        return rank_me(self.latents(samples).float())
 
     @torch.no_grad()
     def latents(self, samples: Samples) -> Tensor:
