@@ -12,7 +12,7 @@ import os
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,21 @@ _FILE_NAME = re.compile(r"episode-(\d{8,})\.safetensors")
 
 class EpisodeError(RuntimeError):
     """A stored episode cannot be read; the message names the file and the remedy."""
+
+
+@dataclass(frozen=True)
+class EpisodeLayout:
+    """Where the arrays of an episode lie in its file.
+
+    Attributes:
+        steps: decisions T.
+        size: of the file, in bytes.
+        offsets: first byte of each array by name; 0 for one that is empty.
+    """
+
+    steps: int
+    size: int
+    offsets: Mapping[str, int]
 
 
 class EpisodeStore:
@@ -85,11 +100,11 @@ class EpisodeStore:
         arrays = {name: np.ascontiguousarray(getattr(episode, name)) for name in DTYPES}
         if not arrays["proprio"].size:
             del arrays["proprio"]
-        data = safetensors.numpy.save(arrays, metadata=_metadata(episode))
+        data = _serialised(arrays, _metadata(episode))
         if self._shared is None:
             write_atomically(self.path / "store.json", json.dumps(shared, indent=2).encode())
             self._shared = shared
-        write_atomically(self._file(identifier), data)
+        write_atomically(self.file(identifier), data)
         self._ids.append(identifier)
         return identifier
 
@@ -101,9 +116,24 @@ class EpisodeStore:
         Raises:
             EpisodeError: the file is missing, damaged or of a newer format.
         """
-        path = self._file(identifier)
+        return self._load(identifier)[0]
+
+    def layout(self, identifier: int) -> EpisodeLayout:
+        """Where the arrays of an episode lie, for those who map its file by themselves.
+
+        Raises:
+            EpisodeError: the file is missing, damaged or of a newer format.
+        """
+        return self._load(identifier)[1]
+
+    def file(self, identifier: int) -> Path:
+        """Path of an episode."""
+        return self.path / f"episode-{identifier:08d}.safetensors"
+
+    def _load(self, identifier: int) -> tuple[Episode, EpisodeLayout]:
+        path = self.file(identifier)
         try:
-            metadata, arrays = _map(path)
+            metadata, arrays, layout = _map(path)
             if int(metadata["format"]) > FORMAT:
                 raise ValueError(f"its format {metadata['format']} is newer than {FORMAT}: update nearfar")
             arrays.setdefault("proprio", np.zeros((len(arrays["frame"]), 0), np.float32))
@@ -114,12 +144,12 @@ class EpisodeStore:
             raise EpisodeError(
                 f"cannot read {path} ({error!r}): replace it by a copy or delete it"
             ) from error
-        return episode
+        return episode, layout
 
     def drop_after(self, count: int) -> None:
         """Keep the episodes numbered below `count`, delete the others, the newest first."""
         while self._ids and self._ids[-1] >= count:
-            self._file(self._ids[-1]).unlink()
+            self.file(self._ids[-1]).unlink()
             self._ids.pop()
         if not self._ids:
             self._shared = None  # what is committed next decides, and `store.json` is written anew
@@ -141,7 +171,7 @@ class EpisodeStore:
         """Read everything and compare it with its checksums; returns what is wrong, file by file."""
         problems = []
         for identifier in self._ids:
-            path = self._file(identifier)
+            path = self.file(identifier)
             try:
                 episode = self.read(identifier)
                 if _map(path)[0] != _metadata(episode):
@@ -152,9 +182,6 @@ class EpisodeStore:
             except EpisodeError as error:
                 problems.append(error)
         return problems
-
-    def _file(self, identifier: int) -> Path:
-        return self.path / f"episode-{identifier:08d}.safetensors"
 
     def _load_shared(self) -> dict[str, Any] | None:
         path = self.path / "store.json"
@@ -202,11 +229,25 @@ def _distractors_of(episode: Episode) -> dict[str, str]:
     return {} if distract == NO_DISTRACTORS else {"distract": distract}
 
 
+def _serialised(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file: the same bytes for the same episode, whoever writes it, and when.
+
+    The library itself writes metadata in an order that differs from call to call.
+    """
+    data = safetensors.numpy.save(dict(arrays))
+    body = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps({"__metadata__": metadata} | json.loads(data[8:body]), separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # arrays are aligned
+    return b"".join((len(header).to_bytes(8, "little"), header, memoryview(data)[body:]))
+
+
 def _metadata(episode: Episode) -> dict[str, str]:
     """Everything about an episode that a reader of the header alone may want, as strings."""
     facts = asdict(episode.info)
     versions = facts.pop("versions")
     del facts["distract"]
+    if not facts["behaviour"]:  # nothing is said of those that an agent in training lived
+        del facts["behaviour"]
     facts |= {f"version.{name}": version for name, version in versions.items()}
     facts |= {"format": _format(episode), "return": episode.episode_return} | _distractors_of(episode)
     metadata = {name: str(value) for name, value in facts.items()}
@@ -220,25 +261,30 @@ def _info(metadata: Mapping[str, str]) -> EpisodeInfo:
     prefix = "version."
     numbers = {key: int(metadata[key]) for key in ("action_repeat", "lane", "episode", "seed", "frames")}
     versions = {key.removeprefix(prefix): text for key, text in metadata.items() if key.startswith(prefix)}
-    distract = metadata.get("distract", NO_DISTRACTORS)
     return EpisodeInfo(
-        task=metadata["task"], look=metadata["look"], versions=versions, distract=distract, **numbers
+        task=metadata["task"],
+        look=metadata["look"],
+        versions=versions,
+        distract=metadata.get("distract", NO_DISTRACTORS),
+        behaviour=metadata.get("behaviour", ""),
+        **numbers,
     )
 
 
-def _map(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """Metadata and memory-mapped arrays of one file."""
+def _map(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray], EpisodeLayout]:
+    """Metadata and memory-mapped arrays of one file, and where these lie."""
     with safetensors.safe_open(path, framework="numpy"):
         pass  # the library checks the header, and that it describes exactly the bytes of the file
     data = np.asarray(np.memmap(path, np.uint8, mode="r"))
     start = 8 + int.from_bytes(data[:8].tobytes(), "little")
     header = json.loads(data[8:start].tobytes())
     metadata = header.pop("__metadata__")
-    arrays = {}
+    arrays, offsets = {}, dict.fromkeys(DTYPES, 0)
     for name, entry in header.items():
         begin, end = entry["data_offsets"]
         if entry["dtype"] == "BOOL" and data[start + begin : start + end].max(initial=0) > 1:
             raise ValueError(f"{name} has booleans that are neither 0 nor 1")
         dtype: np.dtype[Any] = np.dtype(_CODES[entry["dtype"]])
         arrays[name] = data[start + begin : start + end].view(dtype).reshape(entry["shape"])
-    return metadata, arrays
+        offsets[name] = start + begin
+    return metadata, arrays, EpisodeLayout(len(arrays["action"]), len(data), offsets)

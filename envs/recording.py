@@ -40,6 +40,7 @@ class EpisodeInfo:
         frames: calls of the task's `step`.
         versions: of the software that matters for pixels and physics, by name.
         distract: distractors of the pixels, as in `EnvSpec`.
+        behaviour: what chose the actions (`configs.behaviours`); empty: an agent in training.
     """
 
     task: str
@@ -51,6 +52,7 @@ class EpisodeInfo:
     frames: int
     versions: Mapping[str, str]
     distract: str = NO_DISTRACTORS
+    behaviour: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,10 +124,12 @@ class EpisodeBuilder:
         """
         self._env_spec, self._lane, self._versions = env_spec, lane, dict(versions)
         self._first: tuple[Observation, np.ndarray] | None = None  # with physics, at t = 0
-        self._episode, self._seed = 0, 0
+        self._episode, self._seed, self._behaviour = 0, 0, ""
         self._transitions: list[Transition] = []
 
-    def start(self, obs: Observation, physics: np.ndarray, *, episode: int, seed: int) -> None:
+    def start(
+        self, obs: Observation, physics: np.ndarray, *, episode: int, seed: int, behaviour: str = ""
+    ) -> None:
         """Begin an episode; one that has not ended is forgotten.
 
         Args:
@@ -133,9 +137,10 @@ class EpisodeBuilder:
             physics: physics[0], float64; kept likewise.
             episode: its number, as `Replay.start` returned it.
             seed: what the environment was reset with.
+            behaviour: what chooses the actions; empty: an agent in training.
         """
         self._first = obs, physics
-        self._episode, self._seed = episode, seed
+        self._episode, self._seed, self._behaviour = episode, seed, behaviour
         self._transitions = []
 
     def add(self, transition: Transition) -> Episode | None:
@@ -171,6 +176,7 @@ class EpisodeBuilder:
             frames=sum(transition.frames for transition in transitions),
             versions=self._versions,
             distract=env_spec.distract,
+            behaviour=self._behaviour,
         )
         rows = {name: [getattr(transition, name) for transition in transitions] for name in DTYPES}
         for name, first in (("frame", obs.frame), ("physics", physics), ("proprio", obs.proprio)):

@@ -204,6 +204,38 @@ def test_frames_may_be_empty(tmp_path: Path) -> None:
     assert EpisodeStore(tmp_path).verify() == []
 
 
+def test_the_same_episode_is_the_same_bytes(tmp_path: Path) -> None:
+    """And its file is one that the library reads."""
+    stores = [EpisodeStore(tmp_path / str(number)) for number in range(5)]
+    for store in stores:
+        store.commit(make_episode())
+    assert len({store.file(0).read_bytes() for store in stores}) == 1
+    with safetensors.safe_open(stores[0].file(0), framework="numpy") as file:
+        assert file.metadata()["task"] == "dmc/x-y"
+        assert set(file.keys()) == set(ARRAYS)
+
+
+def test_behaviour_is_told_of_where_it_is_known(tmp_path: Path) -> None:
+    """Elsewhere nothing is said: the tests above see none."""
+    plain, store = make_episode(), EpisodeStore(tmp_path)
+    episode = replace(plain, info=replace(plain.info, behaviour="smooth-random"))
+    for each in (plain, episode):
+        store.commit(each)
+    assert_same(EpisodeStore(tmp_path).read(1), episode)
+    assert [store.read(number).info.behaviour for number in store.ids()] == ["", "smooth-random"]
+    assert store.verify() == []
+
+
+def test_layout_says_where_arrays_lie(tmp_path: Path) -> None:
+    store, episode = EpisodeStore(tmp_path), make_episode(7, proprio_dim=0)
+    store.commit(episode)
+    layout, data = store.layout(0), store.file(0).read_bytes()
+    assert (layout.steps, layout.size, layout.offsets["proprio"]) == (7, len(data), 0)
+    for name in set(ARRAYS) - {"proprio"}:
+        array, begin = getattr(episode, name), layout.offsets[name]
+        assert data[begin : begin + array.nbytes] == array.tobytes(), name
+
+
 def test_distractors_are_told_of_where_there_are_any(tmp_path: Path) -> None:
     """Elsewhere nothing is said, as in stores from before there were any: the tests above see none."""
     plain = make_episode()
