@@ -19,6 +19,7 @@ from configs.schema import (
     Share,
     WorldModelOptions,
 )
+from configs.views import RecipeName, ViewOptions, find_recipe
 
 MethodName = Literal[
     "simclr",
@@ -165,6 +166,10 @@ class PretrainConfig(Options):
     """CPU threads of the computation; 0 leaves it to torch."""
     model: ModelOptions = ModelOptions()
     """The encoder."""
+    recipe: RecipeName = "shift"
+    """How views are made, by name; options of `views` have the last word."""
+    views: ViewOptions = find_recipe("shift")
+    """How views are made."""
     positives: PositiveOptions = PositiveOptions()
     """What makes two observations a positive pair."""
     pairs: MethodOptions = MethodOptions()
@@ -190,6 +195,16 @@ class PretrainConfig(Options):
             )
         if self.pairs.decoupled and self.method != "simclr":
             raise ValueError(f"pairs.decoupled is for simclr, not for {self.method}: leave it out")
+        if self.positives.by == "time" and self.views != find_recipe("shift"):
+            raise ValueError(
+                "positives.by time compares observations as they are, without views: "
+                "leave recipe and views out, or use positives.by both"
+            )
+        if self.views.crop != self.model.encoder.crop:
+            raise ValueError(
+                f"views of {self.views.crop} pixels need an encoder of such: model.encoder.crop is "
+                f"{self.model.encoder.crop}, views.crop is {self.views.crop}"
+            )
         if self.method == "clip" and self.obs != "pixels":
             raise ValueError(f"clip compares pixels with state: use obs pixels, not {self.obs}")
         self.model.world_model()

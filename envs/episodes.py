@@ -43,11 +43,13 @@ class EpisodeLayout:
         steps: decisions T.
         size: of the file, in bytes.
         offsets: first byte of each array by name; 0 for one that is empty.
+        checksum: of everything in it.
     """
 
     steps: int
     size: int
     offsets: Mapping[str, int]
+    checksum: str
 
 
 class EpisodeStore:
@@ -287,4 +289,4 @@ def _map(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray], EpisodeLayo
         dtype: np.dtype[Any] = np.dtype(_CODES[entry["dtype"]])
         arrays[name] = data[start + begin : start + end].view(dtype).reshape(entry["shape"])
         offsets[name] = start + begin
-    return metadata, arrays, EpisodeLayout(len(arrays["action"]), len(data), offsets)
+    return metadata, arrays, EpisodeLayout(len(arrays["action"]), len(data), offsets, metadata["crc32"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
+import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,6 +73,8 @@ class EpisodeReader:
 
     Attributes:
         lengths: observations of each episode, int64 (E,).
+        shared: what the episodes of the first store have in common, as in `EpisodeStore.shared`.
+        fingerprint: of all episodes in their order, 8 hexadecimal digits.
     """
 
     def __init__(self, *stores: EpisodeStore, max_open_files: int = MAX_OPEN_FILES) -> None:
@@ -94,6 +97,9 @@ class EpisodeReader:
         )
         layouts = [self._stores[number].layout(name) for number, name in self._origin.tolist()]
         self.lengths = np.array([layout.steps + 1 for layout in layouts], np.int64)
+        self.shared = self._stores[0].shared
+        checksums = ",".join(layout.checksum for layout in layouts)
+        self.fingerprint = f"{zlib.crc32(checksums.encode()):08x}"
         self._sizes = np.array([layout.size for layout in layouts])
         self._offsets = np.array([[layout.offsets[name] for name in self._fields] for layout in layouts])
         self._maps: OrderedDict[int, mmap.mmap] = OrderedDict()
@@ -155,6 +161,31 @@ class EpisodeReader:
             for array, field, span in parts:
                 array[row] = self._view(number, field, first, span)
         return Windows(**arrays)
+
+    def rows(self, name: str, episode: np.ndarray, start: np.ndarray, count: int) -> np.ndarray:
+        """Consecutive rows of one array.
+
+        Args:
+            name: an array of an episode, such as `action`.
+            episode: int (N,).
+            start: time of the first row, int (N,).
+            count: rows of each, >= 1.
+
+        Returns:
+            (N, count, ...), in the dtype of the array.
+
+        Raises:
+            ValueError: there is no such array, or it ends before.
+            EpisodeError: a file is missing, or no longer what it was.
+        """
+        if name not in self._fields:
+            raise ValueError(f"expected one of {', '.join(self._fields)}, found {name!r}")
+        field = self._fields[name]
+        self._check(episode, start, count + field.is_of_decisions)
+        out = np.empty((len(start), count, *field.shape), field.dtype)
+        for row in np.argsort(episode, kind="stable").tolist():
+            out[row] = self._view(int(episode[row]), field, int(start[row]), count)
+        return out
 
     def _check(self, episode: np.ndarray, start: np.ndarray, length: int) -> None:
         if length < 1 or episode.shape != start.shape or episode.ndim != 1:

@@ -32,7 +32,7 @@ def held_run_directory(path: Path, config: Config) -> Iterator[None]:
         RunDirectoryError: in use, not writable, or filled with something that is no run.
         ConfigError: made with other options.
     """
-    _make(path, "config.yaml")
+    make_directory(path, "config.yaml", kind="run")
     with lock(path):
         saved = path / "config.yaml"
         if saved.exists() and _holds_work(path):
@@ -51,7 +51,7 @@ def held_sweep_directory(path: Path) -> Iterator[None]:
     Raises:
         RunDirectoryError: in use, not writable, or filled with something that is no sweep.
     """
-    _make(path, SWEEP_FILE)
+    make_directory(path, SWEEP_FILE, kind="sweep")
     with lock(path):
         yield
 
@@ -95,9 +95,12 @@ def _holds_work(path: Path) -> bool:
     return any(path.glob("checkpoints/*")) or any(path.glob("episodes/*"))
 
 
-def _make(path: Path, mark: str) -> None:
-    """Create the directory, or check that what exists is of the kind that holds a file of this name."""
-    kind = "sweep" if mark == SWEEP_FILE else "run"
+def make_directory(path: Path, mark: str, *, kind: str) -> None:
+    """Create a directory, or check that what exists is of the kind that holds a file named `mark`.
+
+    Raises:
+        RunDirectoryError: it is not, or cannot be used.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
         names = {entry.name for entry in path.iterdir()}

@@ -35,11 +35,18 @@ def configure_torch(options: TrainingOptions) -> None:
     """Apply the settings that belong to the whole process."""
     import torch
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    configure_threads(options.threads)
     if options.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
         torch.use_deterministic_algorithms(True)
+
+
+def configure_threads(threads: int) -> None:
+    """Use so many threads on the CPU; 0 leaves it to torch."""
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
 
 
 def choose_backend(*, needed: bool) -> Backend | None:

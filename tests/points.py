@@ -12,7 +12,6 @@ from torch import Tensor
 from configs.pretrain import MethodName, PretrainConfig
 from envs.spec import EnvSpec
 from world_model.augment import shift
-from world_model.batch import Batch
 from world_model.pretrain.method import Method
 from world_model.pretrain.registry import make_method
 from world_model.pretrain.samples import Pairs, Samples, Windows
@@ -95,27 +94,12 @@ class Points:
         places = zip(episode, time, strict=True)
         return np.stack([self.frames[e][np.maximum(t + back, 0)].reshape(-1, SIZE, SIZE) for e, t in places])
 
-    def proprio(self, episode: np.ndarray, time: np.ndarray) -> np.ndarray:
-        return np.stack([self.vectors[e][t] for e, t in zip(episode, time, strict=True)])
-
-    def batch(self, episode: np.ndarray, start: np.ndarray, horizon: int, stack: int) -> Batch:
-        places = list(zip(episode, start, strict=True))
-        frames = np.arange(1 - stack, horizon + 1)
-        action = np.stack([self.actions[e][t : t + horizon] for e, t in places])
-        before = np.stack(
-            [self.actions[e][t - 1] if t else np.zeros_like(self.actions[e][0]) for e, t in places]
-        )
-        nothing = torch.zeros(action.shape[:2])
-        return Batch(
-            frames=torch.from_numpy(np.stack([self.frames[e][np.maximum(t + frames, 0)] for e, t in places])),
-            proprio=torch.from_numpy(np.stack([self.vectors[e][t : t + horizon + 1] for e, t in places])),
-            previous_action=torch.from_numpy(before),
-            action=torch.from_numpy(action),
-            reward=nothing,
-            terminated=nothing > 0,
-            episode=torch.from_numpy(np.asarray(episode)),
-            time=torch.from_numpy(np.asarray(start)),
-        )
+    def rows(self, name: str, episode: np.ndarray, start: np.ndarray, count: int) -> np.ndarray:
+        places = zip(episode, start, strict=True)
+        arrays = {"proprio": self.vectors, "action": self.actions}
+        if name in arrays:
+            return np.stack([arrays[name][e][t : t + count] for e, t in places])
+        return np.zeros((len(start), count), {"reward": np.float32, "terminated": np.bool_}[name])
 
 
 class Shifts:

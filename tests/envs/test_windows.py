@@ -211,3 +211,18 @@ def test_memory_does_not_grow_with_what_is_read(tmp_path: Path) -> None:
     seen, grown_kib = map(int, done.stdout.split())
     assert seen > 300 * 2**20
     assert grown_kib < 8 * 1024
+
+
+def test_rows_are_those_of_one_array(
+    reader: EpisodeReader, written: tuple[list[Path], list[Episode]]
+) -> None:
+    episode, start = np.array([2, 0, 3]), np.array([4, 0, 1])
+    for name in ("action", "reward", "terminated", "proprio", "physics", "frame"):
+        found = reader.rows(name, episode, start, 2)
+        for row, (e, t) in enumerate(zip(episode, start, strict=True)):
+            np.testing.assert_array_equal(found[row], getattr(written[1][e], name)[t : t + 2])
+    assert reader.rows("action", np.array([1]), np.array([0]), 1).shape == (1, 1, 2)
+    with pytest.raises(ValueError, match="episode 1 has 2 observations, asked for 3 from time 0"):
+        reader.rows("action", np.array([1]), np.array([0]), 2)
+    with pytest.raises(ValueError, match="found 'colour'"):
+        reader.rows("colour", episode, start, 1)

@@ -9,12 +9,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from configs.pretrain import OptimizerOptions, PretrainConfig
+from configs.pretrain import BatchOptions, OptimizerOptions, PretrainConfig
+from envs.episodes import EpisodeError
 from tests.points import Points, config_of
 from world_model.pretrain.optimizers import LARS, make_optimizer
 from world_model.pretrain.samples import Pairs, Windows
 from world_model.pretrain.schedule import learning_rate_factor, momentum_step
-from world_model.pretrain.source import Source, SourceError
+from world_model.pretrain.source import Source
 
 
 def test_step_size_rises_and_falls() -> None:
@@ -81,11 +82,13 @@ def test_later_positives_stay_in_their_episode_within_their_range() -> None:
     for row in range(20):
         episode, later = samples.episode[row : row + 1].numpy(), samples.later_time[row : row + 1].numpy()
         np.testing.assert_array_equal(samples.later[row], points.stacks(episode, later, 2)[0])
-        np.testing.assert_array_equal(samples.later_proprio[row], points.proprio(episode, later)[0])
+        np.testing.assert_array_equal(
+            samples.later_proprio[row], points.rows("proprio", episode, later, 1)[0, 0]
+        )
 
 
 def test_observations_are_drawn_alike() -> None:
-    config = PretrainConfig(batch={"size": 40_000}, stack=1)
+    config = PretrainConfig(batch=BatchOptions(size=40_000), stack=1)
     samples = Source(Points((5, 1, 10)), config).draw(3)
     assert isinstance(samples, Pairs)
     assert samples.later is samples.pixels
@@ -120,7 +123,7 @@ def test_episodes_that_are_too_short_are_left_out_or_refused() -> None:
     samples = Source(Points((3, 8)), config).draw(0)
     assert isinstance(samples, Windows)
     assert set(samples.batch.episode.tolist()) == {1}
-    with pytest.raises(SourceError, match="4 observations are needed, the longest has 3"):
+    with pytest.raises(EpisodeError, match=r"windows of 4 observations .*the longest has 3"):
         Source(Points((3, 2)), config)
 
 

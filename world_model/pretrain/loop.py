@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -127,7 +127,7 @@ def _report(
     values: dict[str, Tensor],
     progress: Progress,
     log: UpdateLogger | None,
-    bar: tqdm[None],
+    bar: tqdm[Any],
 ) -> None:
     """Write metrics, and warn once where the latents collapse."""
     progress.metrics = {name: float(value) for name, value in values.items()}
@@ -170,7 +170,7 @@ def _save(trainer: Trainer, progress: Progress, directory: Path) -> None:
     checkpoint.retain(directory)
 
 
-def _bar(config: PretrainConfig, progress: Progress, group: Group) -> tqdm[None]:
+def _bar(config: PretrainConfig, progress: Progress, group: Group) -> tqdm[Any]:
     is_shown = config.logging.progress and group.rank == 0
     return tqdm(
         total=config.updates,

@@ -2,36 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from configs.distractors import NO_DISTRACTORS
 from configs.pretrain import PretrainConfig
+from envs.positions import PairSampler, WindowSampler
+from envs.spec import EnvSpec
 from world_model.batch import Batch
 from world_model.pretrain.samples import Pairs, Samples, Windows
 
 
 class Recording(Protocol):
-    """Episodes that can be looked into anywhere (`envs.windows.EpisodeReader`)."""
+    """Episodes that can be looked into anywhere: `envs.windows.EpisodeReader`, which documents these."""
 
-    @property
-    def lengths(self) -> np.ndarray:
-        """Observations of each episode, int64 (E,)."""
+    lengths: np.ndarray
 
     def stacks(self, episode: np.ndarray, time: np.ndarray, stack: int) -> np.ndarray:
         """Stacked frames, uint8 (N, 3 * stack, H, W)."""
 
-    def proprio(self, episode: np.ndarray, time: np.ndarray) -> np.ndarray:
-        """The task's own vectors, float32 (N, D)."""
-
-    def batch(self, episode: np.ndarray, start: np.ndarray, horizon: int, stack: int) -> Batch:
-        """Windows of decisions in the agent's form."""
+    def rows(self, name: str, episode: np.ndarray, start: np.ndarray, count: int) -> np.ndarray:
+        """Consecutive rows of one array, (N, count, ...)."""
 
 
-class SourceError(ValueError):
-    """The data do not hold what a method needs; the message says what, and the remedy."""
+def env_spec_of(shared: Mapping[str, Any], config: PretrainConfig, longest: int) -> EnvSpec:
+    """What an encoder has to know of a task, from what all its recorded episodes share.
+
+    Args:
+        shared: of `envs.episodes.EpisodeStore.shared`.
+        config: frames in an observation.
+        longest: decisions of the longest episode.
+    """
+    return EnvSpec(
+        task=shared["task"],
+        frame_shape=tuple(shared["frame_shape"]),
+        stack=config.stack,
+        action_dim=shared["action_dim"],
+        action_repeat=shared["action_repeat"],
+        episode_frames=longest * shared["action_repeat"],
+        can_terminate=False,
+        physics_dim=shared["physics_dim"],
+        look=shared["look"],
+        distract=shared.get("distract", NO_DISTRACTORS),
+        proprio_dim=shared.get("proprio_dim", 0),
+    )
 
 
 class Source:
@@ -41,19 +59,14 @@ class Source:
         """Find where pairs or windows may start.
 
         Raises:
-            SourceError: nowhere: all episodes are too short.
+            EpisodeError: nowhere: all episodes are too short.
         """
         self._recording, self._config = recording, config
-        positives = config.positives
-        self._gaps = (0, 0) if positives.by == "augmentation" else (positives.min_gap, positives.max_gap)
-        reach = config.model.horizon if config.is_windowed else self._gaps[0]
-        self._starts = np.maximum(recording.lengths - reach, 0)
-        if not self._starts.any():
-            longest = int(recording.lengths.max(initial=0))
-            raise SourceError(
-                f"no episode is long enough: {reach + 1} observations are needed, the longest has {longest}"
-            )
-        self._ends = np.cumsum(self._starts)
+        positives, lengths = config.positives, recording.lengths
+        by_time = positives.by != "augmentation"
+        gaps = (positives.min_gap, positives.max_gap) if by_time else (0, 0)
+        self._windows = WindowSampler(lengths, config.model.horizon + 1) if config.is_windowed else None
+        self._pairs = PairSampler(lengths, *gaps)
 
     def draw(self, update: int, rank: int = 0, size: int = 1) -> Samples:
         """This process's share of the batch of an update.
@@ -65,40 +78,50 @@ class Source:
         """
         count = self._config.batch.size
         rng = np.random.default_rng(np.random.SeedSequence(self._config.seed, spawn_key=(update,)))
-        episode, time = self._places(rng.integers(self._ends[-1], size=count))
-        last = self._recording.lengths[episode] - 1
-        low, high = self._gaps
-        gap = rng.integers(low, np.minimum(high, last - time) + 1)
         mine = slice(rank * count // size, (rank + 1) * count // size)
         row = torch.arange(count)[mine]
-        if self._config.is_windowed:
-            return self._windows(episode[mine], time[mine], row)
-        return self._pairs(episode[mine], time[mine], gap[mine], row)
+        if self._windows is not None:
+            episode, time = self._windows.sample(count, rng)
+            return Windows(self._batch(episode[mine], time[mine]), row)
+        (episode, time), later = self._pairs.sample(count, rng)
+        return self._pair(episode[mine], time[mine], later[mine], row)
 
-    def _places(self, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Episodes and times of the places with these numbers, among all where something may start."""
-        episode = np.searchsorted(self._ends, drawn, side="right")
-        return episode, drawn - (self._ends - self._starts)[episode]
-
-    def _windows(self, episode: np.ndarray, time: np.ndarray, row: Tensor) -> Windows:
-        config = self._config
-        return Windows(self._recording.batch(episode, time, config.model.horizon, config.stack), row)
-
-    def _pairs(self, episode: np.ndarray, time: np.ndarray, gap: np.ndarray, row: Tensor) -> Pairs:
-        recording, stack = self._recording, self._config.stack
-        pixels = torch.from_numpy(recording.stacks(episode, time, stack))
-        proprio = torch.from_numpy(recording.proprio(episode, time))
-        later, later_proprio = pixels, proprio
-        if gap.any():
-            later = torch.from_numpy(recording.stacks(episode, time + gap, stack))
-            later_proprio = torch.from_numpy(recording.proprio(episode, time + gap))
+    def _pair(self, episode: np.ndarray, time: np.ndarray, later: np.ndarray, row: Tensor) -> Pairs:
+        pixels, proprio = self._seen(episode, time)
+        later_pixels, later_proprio = (
+            (pixels, proprio) if np.array_equal(time, later) else self._seen(episode, later)
+        )
         return Pairs(
             pixels,
-            later,
+            later_pixels,
             proprio,
             later_proprio,
             episode=torch.from_numpy(episode),
             time=torch.from_numpy(time),
-            later_time=torch.from_numpy(time + gap),
+            later_time=torch.from_numpy(later),
             row=row,
+        )
+
+    def _seen(self, episode: np.ndarray, time: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Stacked frames and vectors of observations."""
+        pixels = self._recording.stacks(episode, time, self._config.stack)
+        proprio = self._recording.rows("proprio", episode, time, 1)[:, 0]
+        return torch.from_numpy(pixels), torch.from_numpy(proprio)
+
+    def _batch(self, episode: np.ndarray, time: np.ndarray) -> Batch:
+        recording, horizon = self._recording, self._config.model.horizon
+        frames = recording.stacks(episode, time + horizon, horizon + self._config.stack)
+        before = recording.rows("action", episode, np.maximum(time - 1, 0), 1)[:, 0]
+        before[time == 0] = 0.0
+        decisions = {
+            name: torch.from_numpy(recording.rows(name, episode, time, horizon))
+            for name in ("action", "reward", "terminated")
+        }
+        return Batch(
+            frames=torch.from_numpy(frames).unflatten(1, (-1, 3)),
+            proprio=torch.from_numpy(recording.rows("proprio", episode, time, horizon + 1)),
+            previous_action=torch.from_numpy(before),
+            **decisions,
+            episode=torch.from_numpy(episode),
+            time=torch.from_numpy(time),
         )
