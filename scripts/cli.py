@@ -23,6 +23,7 @@ from scripts.launch import restart_with_allocator
 COMMANDS = {
     "train": ("scripts.train", "train an agent from pixels; an interrupted run goes on where it was"),
     "evaluate": ("scripts.evaluate", "returns of a trained agent, with video"),
+    "pretrain": ("scripts.pretrain", "an encoder from recorded episodes: SimCLR, MoCo, BYOL and others"),
     "sweep": ("scripts.sweep", "many runs: tasks x variants x seeds, in parallel, resumed where it was cut"),
     "curves": ("scripts.curves", "sample-efficiency curves of runs and sweeps, with statistics and a report"),
     "inspect": ("scripts.inspect_run", "pictures of a run: imagined futures, plans, values, similarity"),

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from world_model.pretrain.trainer import Trainer
 
 
+PREVIEWED = 12  # observations in a preview
+
+
 class PretrainFlags(PretrainConfig):
     """Pretraining of an encoder on recorded episodes."""
 
@@ -190,4 +193,17 @@ def _finish(trainer: Trainer, progress: Progress, card: EncoderCard, directory: 
 
 def _preview(config: PretrainConfig, reader: EpisodeReader, path: Path) -> None:
     """Draw some observations and two views of each."""
-    raise NotImplementedError
+    import numpy as np
+    import torch
+
+    from agent.evaluation.previews import draw_preview
+    from envs.positions import WindowSampler
+
+    rng = np.random.default_rng(config.seed)
+    episode, time = WindowSampler(reader.lengths, 1).sample(PREVIEWED, rng)
+    stacks = torch.from_numpy(reader.stacks(episode, time, config.stack))
+    try:
+        draw_preview(stacks, config.views, path, seed=config.seed)
+    except OSError as error:
+        raise ConfigError(f"cannot write --preview {path} ({error.strerror}): give another path") from error
+    print(f"views  {path}")

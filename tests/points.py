@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 
 from configs.pretrain import MethodName, PretrainConfig
+from envs.episodes import EpisodeStore
+from envs.recording import Episode, EpisodeInfo
 from envs.spec import EnvSpec
 from world_model.augment import shift
 from world_model.pretrain.method import Method
@@ -100,6 +103,28 @@ class Points:
         if name in arrays:
             return np.stack([arrays[name][e][t : t + count] for e, t in places])
         return np.zeros((len(start), count), {"reward": np.float32, "terminated": np.bool_}[name])
+
+
+def write_store(path: Path, points: Points) -> None:
+    """Episodes as a store on disk."""
+    info = EpisodeInfo(
+        task="test/point", look="fast", action_repeat=1, lane=0, episode=0, seed=0, frames=1, versions={}
+    )
+    store = EpisodeStore(path)
+    for frames, actions, vectors in zip(points.frames, points.actions, points.vectors, strict=True):
+        steps = len(actions)
+        store.commit(
+            Episode(
+                frame=frames,
+                action=actions,
+                reward=np.zeros(steps, np.float32),
+                terminated=np.zeros(steps, np.bool_),
+                truncated=np.arange(steps) == steps - 1,
+                physics=vectors[:, :2].astype(np.float64),
+                proprio=vectors,
+                info=info,
+            )
+        )
 
 
 class Shifts:

@@ -1,0 +1,134 @@
+"""`nearfar pretrain` as a user has it: files in, an encoder out, and one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from scripts import cli
+from tests.points import Points, write_store
+from world_model.encoder_file import load_encoder
+
+ROOT = Path(__file__).parents[2]
+SMALL = [
+    "--model.latent-dim", "32", "--model.encoder.channels", "8", "--pairs.hidden-dim", "32",
+    "--pairs.projection-dim", "16", "--batch.size", "8", "--updates", "6", "--logging.every-updates", "3",
+    "--logging.checkpoint-every-updates", "4", "--logging.no-progress", "--threads", "1",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("run")
+    write_store(run / "episodes", Points())
+    return run
+
+
+def pretrain(data: Path, out: Path, *flags: str) -> int:
+    return cli.main(["pretrain", "--data", str(data), "--out", str(out), *SMALL, *flags])
+
+
+def metrics(out: Path) -> list[dict[str, Any]]:
+    lines = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+@pytest.mark.parametrize("method", ["simclr", "moco", "byol", "temporal", "clip"])
+def test_an_encoder_comes_out(method: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pretrain(data, tmp_path, "--method", method) == 0
+    assert f"nearfar train --encoder {tmp_path / 'encoder.safetensors'}" in capsys.readouterr().out
+    loaded = load_encoder(tmp_path)
+    assert loaded.card.method == method
+    assert loaded.card.data["episodes"] == 3 and loaded.card.data["task"] == "test/point"
+    assert loaded.card.metrics["updates"] == 6
+    z = loaded.encoder(torch.zeros(2, 9, 32, 32, dtype=torch.uint8), torch.zeros(2, 4))
+    assert z.shape == (2, 32) and torch.isfinite(z).all()
+    assert [line["updates"] for line in metrics(tmp_path)] == [3, 6]
+    assert yaml.safe_load((tmp_path / "pretrain.yaml").read_text())["method"] == method
+    assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_it_goes_on_from_its_checkpoint(data: Path, tmp_path: Path) -> None:
+    pretrain(data, tmp_path / "whole", "--recipe", "simclr")
+    pretrain(data, tmp_path / "parts", "--recipe", "simclr")
+    parts = tmp_path / "parts"
+    (parts / "checkpoints/checkpoint-000000006.safetensors").unlink()
+    (parts / "encoder.safetensors").unlink()
+    assert pretrain(data, parts, "--recipe", "simclr") == 0
+    assert (parts / "encoder.safetensors").exists()
+    assert metrics(parts) == metrics(tmp_path / "whole")
+    whole = load_encoder(tmp_path / "whole").encoder.state_dict()
+    for name, value in load_encoder(parts).encoder.state_dict().items():
+        assert torch.equal(value, whole[name])
+
+
+def test_a_recipe_may_be_varied(data: Path, tmp_path: Path) -> None:
+    pretrain(data, tmp_path, "--recipe", "simclr", "--views.blur", "0")
+    views = yaml.safe_load((tmp_path / "pretrain.yaml").read_text())["views"]
+    assert views["blur"] == 0 and views["grey"] == 0.2 and views["resized_crop"] == 1
+
+
+def test_views_are_drawn(data: Path, tmp_path: Path) -> None:
+    assert pretrain(data, tmp_path / "out", "--recipe", "simclr", "--preview", str(tmp_path / "views.png")) == 0
+    with Image.open(tmp_path / "views.png") as picture:
+        assert picture.format == "PNG" and picture.width > 200
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_processes_make_the_encoder_of_one(data: Path, tmp_path: Path) -> None:
+    flags = ["--method", "moco", "--recipe", "simclr", "--device", "cpu"]
+    assert pretrain(data, tmp_path / "one", *flags) == 0
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0",
+        "-m", "scripts.cli", "pretrain", "--data", str(data), "--out", str(tmp_path / "two"), *SMALL, *flags,
+    ]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("encoder  ") == 1
+    one, two = (load_encoder(tmp_path / name).encoder.state_dict() for name in ("one", "two"))
+    for name, value in two.items():
+        torch.testing.assert_close(value, one[name], rtol=1e-3, atol=1e-4)
+    assert [line["updates"] for line in metrics(tmp_path / "two")] == [3, 6]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--method", "temporal", "--positives.by", "time"], "temporal predicts what follows"),
+        (["--recipe", "simcrl"], "unknown recipe 'simcrl'; perhaps you meant simclr"),
+        (["--model.horizon", "40", "--method", "temporal"], "windows of 41 observations"),
+        (["--positives.by", "both", "--positives.min-gap", "9"], "min_gap 9 exceeds max_gap 5"),
+        (["--views.crop", "20"], "model.encoder.crop"),
+    ],
+)
+def test_mistakes_are_one_line(
+    flags: list[str], message: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pretrain(data, tmp_path / "out", *flags) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+
+
+def test_data_that_are_none_are_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pretrain(tmp_path / "nothing", tmp_path / "out") == 2
+    assert "there are no episodes" in capsys.readouterr().err
+    assert cli.main(["pretrain", "--out", str(tmp_path / "out")]) == 2
+    assert "give --data" in capsys.readouterr().err
+
+
+def test_other_options_do_not_go_on(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pretrain(data, tmp_path) == 0
+    assert pretrain(data, tmp_path, "--method", "byol", "--seed", "2") == 2
+    said = capsys.readouterr().err
+    assert "method was simclr, now byol" in said and "seed was 1, now 2" in said
+    assert pretrain(data, tmp_path, "--pairs.tile", "4", "--logging.no-tensorboard") == 0
