@@ -16,7 +16,7 @@ ROOMS = ("agent", "configs", "envs", "scripts", "world_model")
 # They import nothing of the project, and anyone may import them.
 FOUNDATIONS = ("agent.logger", "agent.checkpoint", "agent.seeding")
 EXPERIENCE = ("envs.spec", "envs.recording", "envs.episodes", "envs.datasets")
-OPTIONS = ("configs.schema", "configs.distractors", "configs.names")
+OPTIONS = ("configs.schema", "configs.pretraining", "configs.distractors", "configs.names")
 
 # Module or package -> what it may import besides itself and the foundations; the longest prefix counts.
 ALLOWED: dict[str, tuple[str, ...]] = {
@@ -116,7 +116,8 @@ def test_command_line_imports_nothing_heavy() -> None:
     heavy = {"torch", "numpy", "mujoco", "dm_control", "gymnasium", "matplotlib", "scipy"}
     program = f"""
 import sys
-import agent, agent.evaluation, envs, world_model, world_model.objectives
+import agent, agent.evaluation, envs, world_model, world_model.objectives, world_model.views
+import configs.pretraining
 from scripts import cli, curves, doctor, evaluate, options, sweep, train
 print(sorted({heavy!r} & set(sys.modules)))
 """
