@@ -23,7 +23,7 @@ EXPERIENCE = (
     "envs.windows",
     "envs.datasets",
 )
-OPTIONS = ("configs.schema", "configs.distractors", "configs.names", "configs.pretrain")
+OPTIONS = ("configs.schema", "configs.distractors", "configs.names", "configs.views", "configs.pretrain")
 
 # Module or package -> what it may import besides itself and the foundations; the longest prefix counts.
 ALLOWED: dict[str, tuple[str, ...]] = {
@@ -123,7 +123,8 @@ def test_command_line_imports_nothing_heavy() -> None:
     heavy = {"torch", "numpy", "mujoco", "dm_control", "gymnasium", "matplotlib", "scipy"}
     program = f"""
 import sys
-import agent, agent.evaluation, envs, world_model, world_model.objectives
+import agent, agent.evaluation, envs, world_model, world_model.objectives, world_model.views
+import configs.views
 from scripts import cli, curves, doctor, evaluate, options, sweep, train
 print(sorted({heavy!r} & set(sys.modules)))
 """

@@ -39,7 +39,7 @@ class Encoder(nn.Module):
         """Encode observations.
 
         Args:
-            pixels: stacked frames, uint8 [0, 255], (B, C, H, W).
+            pixels: stacked frames, [0, 255], (B, C, H, W); uint8, or floating point as views may be.
             proprio: the task's own vectors as they are `perceived`, float32 (B, D).
 
         Returns:
@@ -84,12 +84,12 @@ class Convolutions(nn.Module):
             self.features = self._convolve(torch.zeros(1, *obs_shape, dtype=torch.uint8)).numel()
 
     def forward(self, obs: Tensor) -> Tensor:
-        """uint8 (B, C, H, W) -> (B, F)."""
+        """[0, 255], uint8 or floating point, (B, C, H, W) -> (B, F)."""
         chunks = obs.split(CPU_CHUNK) if obs.device.type == "cpu" else (obs,)
         return torch.cat([self._convolve(chunk) for chunk in chunks])
 
     def _convolve(self, obs: Tensor) -> Tensor:
-        """uint8 (B, C, H, W) -> (B, features)."""
+        """As `forward`, for one chunk."""
         if self.crop:
             top, left = ((side - self.crop) // 2 for side in obs.shape[2:])
             obs = obs[:, :, top : top + self.crop, left : left + self.crop]

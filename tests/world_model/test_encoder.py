@@ -122,6 +122,25 @@ def test_reduced_precision_is_used_and_close(obs: ObsName, make_encoder: MakeEnc
     torch.testing.assert_close(reduced, exact, rtol=0.05, atol=0.02)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_bytes_may_come_as_floating_point_numbers(precision: str, make_encoder: MakeEncoder) -> None:
+    """Bit for bit: on the same scale, [0, 255], and not as shares of it."""
+    encoder, obs = make_encoder("pixels", precision=precision), images(CPU_CHUNK + 3)
+    for dtype in (torch.float32, torch.float64):
+        assert torch.equal(encoder(obs.to(dtype), NOTHING), encoder(obs, NOTHING))
+
+
+def test_pixels_may_be_fractions(make_encoder: MakeEncoder) -> None:
+    encoder = make_encoder("pixels").double()
+    obs = images(3).double() * 0.7 + 1 / 3
+    x = obs / 255 - 0.5
+    assert encoder.pixels is not None
+    layers = zip(*2 * [iter(encoder.pixels.parameters())], strict=True)
+    for stride, (weight, bias) in zip(STRIDES, layers, strict=True):
+        x = F.conv2d(x, weight, bias, stride=stride).clamp(min=0)
+    torch.testing.assert_close(encoder.pixels(obs), x.flatten(1), rtol=1e-10, atol=1e-10)
+
+
 def test_simnorm_normalises_groups_of_neighbours() -> None:
     x = torch.randn(2, 3, 12, generator=torch.Generator().manual_seed(0))
     z = SimNorm(4)(x)

@@ -1,0 +1,1 @@
+"""Views for standalone pretraining: random numbers -> parameters -> images, each step by itself."""
