@@ -98,6 +98,6 @@ def parse_flags(
         while cause is not None and not isinstance(cause, ValidationError):
             cause = cause.__context__
         if cause is not None:
-            raise ConfigError(describe(cause)) from None
+            raise ConfigError(describe(cause, kind)) from None
         sys.stderr.write(shown.getvalue())
         raise

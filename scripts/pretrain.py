@@ -13,7 +13,7 @@ import tyro
 
 from configs.load import ConfigError
 from configs.pretrain import PretrainConfig
-from configs.views import ViewOptions, find_recipe
+from configs.views import find_recipe
 from scripts.options import parse_flags
 from scripts.pretrain_directory import held_pretrain_directory
 from scripts.train import StopFlag

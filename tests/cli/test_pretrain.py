@@ -43,7 +43,9 @@ def metrics(out: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("method", ["simclr", "moco", "byol", "temporal", "clip"])
-def test_an_encoder_comes_out(method: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_encoder_comes_out(
+    method: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert pretrain(data, tmp_path, "--method", method) == 0
     assert f"nearfar train --encoder {tmp_path / 'encoder.safetensors'}" in capsys.readouterr().out
     loaded = load_encoder(tmp_path)
@@ -78,7 +80,9 @@ def test_a_recipe_may_be_varied(data: Path, tmp_path: Path) -> None:
 
 
 def test_views_are_drawn(data: Path, tmp_path: Path) -> None:
-    assert pretrain(data, tmp_path / "out", "--recipe", "simclr", "--preview", str(tmp_path / "views.png")) == 0
+    assert (
+        pretrain(data, tmp_path / "out", "--recipe", "simclr", "--preview", str(tmp_path / "views.png")) == 0
+    )
     with Image.open(tmp_path / "views.png") as picture:
         assert picture.format == "PNG" and picture.width > 200
     assert not (tmp_path / "out").exists()
@@ -92,7 +96,9 @@ def test_two_processes_make_the_encoder_of_one(data: Path, tmp_path: Path) -> No
         "-m", "scripts.cli", "pretrain", "--data", str(data), "--out", str(tmp_path / "two"), *SMALL, *flags,
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("encoder  ") == 1
     one, two = (load_encoder(tmp_path / name).encoder.state_dict() for name in ("one", "two"))
@@ -119,7 +125,9 @@ def test_mistakes_are_one_line(
     assert message in said and said.count("\n") == 1
 
 
-def test_data_that_are_none_are_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_that_are_none_are_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert pretrain(tmp_path / "nothing", tmp_path / "out") == 2
     assert "there are no episodes" in capsys.readouterr().err
     assert cli.main(["pretrain", "--out", str(tmp_path / "out")]) == 2

@@ -21,7 +21,8 @@ class KeyedViews:
         """See `world_model.pretrain.samples.Views`."""
         uniforms = keyed_uniforms(row, seed=self._seed, update=self._update, view=view)
         height, width = images.shape[-2:]
-        parameters = draw_parameters(self._options, uniforms, (height, width), is_second=view > 0)
+        options = self._options.of_second_views() if view else self._options
+        parameters = draw_parameters(options, uniforms, (height, width))
         return apply_view(images, parameters)
 
 
