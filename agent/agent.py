@@ -94,6 +94,16 @@ class Agent:
 
     # Learning.
 
+    @property
+    def learns_encoder(self) -> bool:
+        """Whether updates change the encoder; one that is frozen costs no gradient."""
+        return all(parameter.requires_grad for parameter in self.model.encoder.parameters())
+
+    @learns_encoder.setter
+    def learns_encoder(self, learns: bool) -> None:
+        self.model.encoder.requires_grad_(learns)
+        self.model.encoder.zero_grad(set_to_none=True)  # the optimiser would go on with the last gradient
+
     def update(self, batch: Batch, generator: torch.Generator, *, imagine: bool = True) -> dict[str, Tensor]:
         """One gradient step of everything that learns.
 
@@ -200,9 +210,11 @@ class Agent:
         return metrics | {"train/q_scale": self.actor_critic.scale.clone()} | norms
 
     def _descend(self, loss: Tensor, *names: str) -> dict[str, Tensor]:
-        """Step the named optimisers; their parameters alone receive gradient."""
+        """Step the named optimisers; their parameters alone receive gradient, but for a frozen encoder's."""
         parameters = {
-            name: [p for group in self.optimizers[name].param_groups for p in group["params"]]
+            name: [
+                p for group in self.optimizers[name].param_groups for p in group["params"] if p.requires_grad
+            ]
             for name in names
         }
         leaves = [p for group in parameters.values() for p in group]

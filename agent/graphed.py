@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from functools import partial
 from typing import Protocol
 
@@ -18,8 +19,9 @@ WARM_UP = 3
 class GraphedUpdate:
     """`Agent.update` for batches of one fixed shape, captured at the first calls and replayed from then on.
 
-    Updates with and without imagination are two graphs. The first calls of each run eagerly on a side
-    stream, as capturing requires, and are real updates, so that nothing is learnt twice and no batch is lost.
+    Updates with and without imagination, and those that leave a frozen encoder alone, are graphs of their
+    own. The first calls of each run eagerly on a side stream, as capturing requires, and are real updates, so
+    that nothing is learnt twice and no batch is lost.
     """
 
     def __init__(self, agent: Agent, generator: torch.Generator):
@@ -31,10 +33,10 @@ class GraphedUpdate:
         """
         self._agent, self._generator = agent, generator
         self._stream = torch.cuda.Stream(agent.device)
-        self._graphs: dict[bool, torch.cuda.CUDAGraph] = {}
-        self._calls = {True: 0, False: 0}
+        self._graphs: dict[tuple[bool, bool], torch.cuda.CUDAGraph] = {}
+        self._calls: Counter[tuple[bool, bool]] = Counter()
         self._batch: Batch | None = None
-        self._metrics: dict[bool, dict[str, Tensor]] = {}
+        self._metrics: dict[tuple[bool, bool], dict[str, Tensor]] = {}
 
     def __call__(self, batch: Batch, *, imagine: bool = True) -> dict[str, Tensor]:
         """One update; the metrics are overwritten by the next call.
@@ -42,14 +44,15 @@ class GraphedUpdate:
         Raises:
             ValueError: the batch has another shape than the captured one.
         """
-        self._calls[imagine] += 1
-        if self._calls[imagine] <= WARM_UP:
+        kind = imagine, self._agent.learns_encoder
+        self._calls[kind] += 1
+        if self._calls[kind] <= WARM_UP:
             return self._eagerly(batch, imagine)
         self._hold(batch)
-        if imagine not in self._graphs:
-            self._capture(imagine)
-        self._graphs[imagine].replay()
-        return self._metrics[imagine]
+        if kind not in self._graphs:
+            self._capture(kind)
+        self._graphs[kind].replay()
+        return self._metrics[kind]
 
     def _eagerly(self, batch: Batch, imagine: bool) -> dict[str, Tensor]:
         self._stream.wait_stream(torch.cuda.current_stream(self._agent.device))
@@ -71,14 +74,14 @@ class GraphedUpdate:
                 raise ValueError(f"{name}: captured {tuple(static.shape)}, found {tuple(value.shape)}")
             static.copy_(value)
 
-    def _capture(self, imagine: bool) -> None:
+    def _capture(self, kind: tuple[bool, bool]) -> None:
         """Record the kernels of an update; they run when the graph is replayed."""
         assert self._batch is not None
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self._generator)
         with torch.cuda.graph(graph, stream=self._stream):
-            self._metrics[imagine] = self._agent.update(self._batch, self._generator, imagine=imagine)
-        self._graphs[imagine] = graph
+            self._metrics[kind] = self._agent.update(self._batch, self._generator, imagine=kind[0])
+        self._graphs[kind] = graph
 
 
 class Update(Protocol):

@@ -30,11 +30,13 @@ from agent.replay import Replay
 from agent.reporting import Reporter
 from agent.rollout import evaluate
 from agent.seeding import Streams
+from agent.starting import encoder_learns, start_from
 from configs.schema import Config, TrainingOptions
 from envs.episodes import EpisodeStore
 from envs.recording import EpisodeBuilder
 from envs.spec import Observation, Pool, StepResult, Transition, WorkerError
 from world_model.batch import Batch
+from world_model.encoder import Encoder
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def train(
     streams: Streams,
     manifest: Mapping[str, Any],
     stop: StopRequest,
+    encoder: Encoder | None = None,
 ) -> TrainingResult:
     """Train, or go on with what `run_dir` holds, until `config.frames` or until asked to stop.
 
@@ -76,13 +79,14 @@ def train(
         streams: the run's random streams.
         manifest: facts about this process, written to `manifest.json`.
         stop: checked after every decision and gradient step.
+        encoder: what the agent starts from, where it starts; unset: from weights drawn at random.
 
     Raises:
         CheckpointError: the newest checkpoint cannot be read.
         WorkerError: an environment fails too often; the run is saved.
         OSError: the run directory cannot be written.
     """
-    with Loop(config, run_dir, device, pool, eval_pool, streams) as loop:
+    with Loop(config, run_dir, device, pool, eval_pool, streams, encoder) as loop:
         loop.announce(manifest)
         return loop.run(stop)
 
@@ -98,6 +102,7 @@ class Loop:
         pool: Pool,
         eval_pool: Pool,
         streams: Streams,
+        encoder: Encoder | None = None,
     ):
         """Build everything, and load the newest checkpoint where there is one."""
         self.config, self.run_dir = config, run_dir
@@ -105,6 +110,8 @@ class Loop:
         with torch.random.fork_rng(devices=[]):  # networks are initialised from torch's global generator
             torch.manual_seed(int(streams.numpy("init").integers(2**63)))
             self.agent = Agent(pool.env_spec, config, device)
+        if encoder is not None:
+            start_from(self.agent, encoder)
         self.controller = Controller(self.agent, pool.count, streams.torch("policy", device))
         self.replay = make_replay(config, pool, device)
         self.store = EpisodeStore(run_dir / "episodes")
@@ -288,6 +295,8 @@ class Loop:
                 batch = self.replay.sample(training.batch_size, self.streams.numpy("replay"))
                 batch = batch.to(self.agent.device)
             imagine = progress.updates >= self.config.actor_critic.imagination_after_updates
+            if (learns := encoder_learns(self.config, progress.updates)) != self.agent.learns_encoder:
+                self.agent.learns_encoder = learns
             with self.meter.measure("update"):
                 self.losses = self.update(batch, imagine=imagine)
             progress.updates += 1

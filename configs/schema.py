@@ -38,6 +38,7 @@ ObjectiveName = Literal[
     "none",
 ]
 ObsName = Literal["pixels", "state", "pixels+state"]
+EncoderMode = Literal["finetune", "frozen", "warmup"]
 ControlName = Literal["mppi", "cem", "icem", "random", "policy"]
 
 
@@ -247,6 +248,8 @@ class TrainingOptions(Options):
     """Adam step size of world model, critics and policy."""
     encoder_learning_rate: PositiveFloat = 3e-4
     """Adam step size of the encoder."""
+    encoder_warmup_updates: NonNegative = 2000
+    """Updates before an encoder that the agent starts from learns, with encoder-mode warmup."""
     gradient_norm: PositiveFloat = 20.0
     """Gradients are clipped to this global norm."""
     exploration_std: NonNegativeFloat = 1.0
@@ -320,6 +323,10 @@ class Config(Options):
     """What the agent sees: frames, the task's own observation vector (proprioception), or both."""
     action_repeat: Positive | None = None
     """Frames each action is held for; unset: the task's customary value."""
+    encoder: str | None = None
+    """Start from this encoder: a file of pretraining, a run directory or a checkpoint."""
+    encoder_mode: EncoderMode = "finetune"
+    """What becomes of it: learns on, stays as it is, or learns on after training.encoder-warmup-updates."""
     envs: Positive = 1
     """Environments stepped side by side (more than one: in worker processes)."""
     world_model: WorldModelOptions = WorldModelOptions()
@@ -352,6 +359,15 @@ class Config(Options):
     def _one_module_each(cls, imports: tuple[str, ...]) -> tuple[str, ...]:
         names = (name.strip() for entry in imports for name in entry.split(","))
         return tuple(dict.fromkeys(name for name in names if name))
+
+    @model_validator(mode="after")
+    def _a_mode_has_its_encoder(self) -> Config:
+        if self.encoder is None and self.encoder_mode != "finetune":
+            raise ValueError(
+                f"encoder_mode {self.encoder_mode} is for an agent that starts from an encoder: "
+                "give encoder, too, or leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _options_fit_together(self) -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -103,6 +104,9 @@ def resolved_sweep(sweep: Sweep, *, is_local: bool) -> Sweep:
     for task in tasks:
         for config in configs:
             check_distractors(task, config.distract)
+    for name, config in zip(variants, configs, strict=True):
+        if is_local and config.encoder is not None and not Path(config.encoder).exists():
+            raise ConfigError(f"variant {name}: there is no encoder {config.encoder}: check its path")
     return make_sweep(sweep.model_dump() | {"tasks": tasks}, "the sweep")
 
 

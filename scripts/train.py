@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from agent.loop import TrainingResult
     from envs.rendering import Backend
+    from envs.spec import EnvSpec
+    from world_model.encoder_file import LoadedEncoder
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -104,7 +106,10 @@ def _train(
         make_evaluation_pool(config, config.evaluation.episodes, pictures=pictures) as eval_pool,
     ):
         check_task(config, pool.env_spec)
+        start = _starting_encoder(config, run_dir, pool.env_spec)
         manifest = make_manifest(config, pool.env_spec, device, backend)
+        if start is not None:
+            manifest["encoder"] = {"path": config.encoder, "fingerprint": start.fingerprint}
         manifest = with_earlier(manifest, run_dir / "manifest.json")
         if changes := differences(manifest):
             print(
@@ -121,7 +126,21 @@ def _train(
             streams=Streams(config.seed),
             manifest=manifest,
             stop=stop,
+            encoder=start and start.encoder,
         )
+
+
+def _starting_encoder(config: Config, run_dir: Path, env_spec: EnvSpec) -> LoadedEncoder | None:
+    """What the agent starts from; a run that goes on holds it in its checkpoint."""
+    from agent import checkpoint
+    from agent.encoders import read_encoder
+    from agent.starting import check_fits
+
+    if config.encoder is None or checkpoint.latest(run_dir / "checkpoints"):
+        return None
+    loaded = read_encoder(config.encoder)
+    check_fits(loaded.encoder.facts, env_spec, config)
+    return loaded
 
 
 def _closing_report(config: Config, run_dir: Path, restarts: int) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from configs.schema import EncoderOptions, ObsName, WorldModelOptions
+from configs.schema import EncoderOptions, NonNegative, ObsName, Options, Positive, WorldModelOptions
 from envs.spec import EnvSpec
 from world_model.heads import symlog
 from world_model.layers import SimNorm, mlp
@@ -16,12 +18,88 @@ STRIDES = (2, 2, 1, 1)
 CPU_CHUNK = 16
 
 
+class EncoderFacts(Options):
+    """What has to be known to build an encoder again, whatever it was learnt for."""
+
+    obs: ObsName
+    """What it looks at."""
+    frame_shape: tuple[Literal[3], NonNegative, NonNegative]
+    """One RGB frame, (3, height, width); (3, 0, 0) where nothing is drawn."""
+    stack: Positive
+    """Frames in an observation."""
+    proprio_dim: NonNegative
+    """Entries D of the task's own vector."""
+    latent_dim: Positive
+    """Size Z of the latent."""
+    simnorm_group: Positive
+    """Latent entries that share one softmax."""
+    hidden_dim: Positive
+    """Width of the layers that see the task's own vector."""
+    encoder: EncoderOptions
+    """Convolutions, precision and augmentation."""
+
+    @classmethod
+    def of(cls, env_spec: EnvSpec, options: WorldModelOptions, obs: ObsName) -> EncoderFacts:
+        """Those of the encoder that `Encoder` builds from the same arguments."""
+        return cls(
+            obs=obs,
+            frame_shape=env_spec.frame_shape,
+            stack=env_spec.stack,
+            proprio_dim=env_spec.proprio_dim,
+            latent_dim=options.latent_dim,
+            simnorm_group=options.simnorm_group,
+            hidden_dim=options.hidden_dim,
+            encoder=options.encoder,
+        )
+
+    @property
+    def largest_weights(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the tensors that no other outgrows, by name, known before any is made."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        features = 0
+        if "pixels" in self.obs:
+            shapes["pixels.others.0.weight"] = (self.encoder.channels, self.encoder.channels, 3, 3)
+            features += _features_of((3 * self.stack, *self.frame_shape[1:]), self.encoder)
+        if "state" in self.obs:
+            shapes["proprio.0.weight"] = (self.hidden_dim, self.proprio_dim)
+            shapes["proprio.3.weight"] = (self.hidden_dim, self.hidden_dim)
+            features += self.hidden_dim
+        return shapes | {"linear.weight": (self.latent_dim, features)}
+
+    def build(self) -> Encoder:
+        """An encoder with weights of torch's global generator."""
+        env_spec = EnvSpec(  # all an encoder knows of a task are its observations
+            task="",
+            frame_shape=self.frame_shape,
+            stack=self.stack,
+            action_dim=0,
+            action_repeat=1,
+            episode_frames=1,
+            can_terminate=False,
+            physics_dim=0,
+            look="fast",
+            proprio_dim=self.proprio_dim,
+        )
+        options = WorldModelOptions(
+            encoder=self.encoder,
+            latent_dim=self.latent_dim,
+            simnorm_group=self.simnorm_group,
+            hidden_dim=self.hidden_dim,
+        )
+        return Encoder(env_spec, options, self.obs)
+
+
 class Encoder(nn.Module):
-    """What the agent observes, pixels, proprioception or both -> linear -> LayerNorm -> SimNorm."""
+    """What the agent observes, pixels, proprioception or both -> linear -> LayerNorm -> SimNorm.
+
+    Attributes:
+        facts: what it was built from.
+    """
 
     def __init__(self, env_spec: EnvSpec, options: WorldModelOptions, obs: ObsName) -> None:
         """Draw the weights for the observations of a task, of which only `obs` is looked at."""
         super().__init__()
+        self.facts = EncoderFacts.of(env_spec, options, obs)
         features = 0
         self.pixels: Convolutions | None = None
         self.proprio: nn.Sequential | None = None
@@ -80,12 +158,13 @@ class Convolutions(nn.Module):
             nn.init.kaiming_normal_(weight, nonlinearity="relu")
             nn.init.zeros_(bias)
         self.first, self.others = layers[0], nn.ModuleList(layers[1:])
-        with torch.no_grad():
-            self.features = self._convolve(torch.zeros(1, *obs_shape, dtype=torch.uint8)).numel()
+        self.features = _features_of(obs_shape, options)
 
     def forward(self, obs: Tensor) -> Tensor:
         """[0, 255], uint8 or floating point, (B, C, H, W) -> (B, F)."""
-        chunks = obs.split(CPU_CHUNK) if obs.device.type == "cpu" else (obs,)
+        if obs.device.type != "cpu" or torch.compiler.is_exporting():  # a program for any number of rows
+            return self._convolve(obs)
+        chunks = obs.split(CPU_CHUNK)
         return torch.cat([self._convolve(chunk) for chunk in chunks])
 
     def _convolve(self, obs: Tensor) -> Tensor:
@@ -103,6 +182,19 @@ class Convolutions(nn.Module):
         for layer in self.others:
             x = layer(x).relu_()
         return x.flatten(1)
+
+
+def _features_of(obs_shape: tuple[int, int, int], options: EncoderOptions) -> int:
+    """Entries that the convolutions make of an observation (C, H, W)."""
+    features = options.channels
+    for side in obs_shape[1:]:
+        left = options.crop or side
+        for stride in STRIDES:
+            left = (left - 3) // stride + 1
+        if left < 1:
+            raise ValueError(f"four convolutions leave nothing of frames of {obs_shape[1]} x {obs_shape[2]}")
+        features *= left
+    return features
 
 
 def perceived(proprio: Tensor) -> Tensor:
