@@ -87,7 +87,8 @@ def main() -> None:
     parser.add_argument("--case", type=int, nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
-        print(json.dumps(measure(*options.case, options.threads)))
+        pairs, tile = options.case
+        print(json.dumps(measure(pairs, tile, options.threads)))
         return
     from scripts.machine import hardware, versions
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from configs.load import ConfigError
-from configs.pretrain import PretrainConfig
+from configs.pretrain import ModelOptions, PretrainConfig
+from configs.schema import EncoderOptions
 from configs.views import find_recipe
 from scripts.options import parse_flags
 from scripts.pretrain_directory import held_pretrain_directory
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     if not config.data:
         raise ConfigError("nothing to learn from: give --data, a folder of episodes or a run directory")
     reader = open_data(config.data)
+    _check_views(config, reader)
     if flags.preview is not None:
         _preview(config, reader, flags.preview)
         return 0
@@ -80,7 +82,9 @@ def _parse(arguments: Sequence[str]) -> PretrainFlags:
         views = find_recipe(chosen.recipe)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    return parse_flags(PretrainFlags, "nearfar pretrain", arguments, PretrainFlags(views=views))
+    model = ModelOptions(encoder=EncoderOptions(crop=views.crop))  # which sees what the views show
+    default = PretrainFlags(views=views, model=model)
+    return parse_flags(PretrainFlags, "nearfar pretrain", arguments, default)
 
 
 def open_data(paths: Sequence[str]) -> EpisodeReader:
@@ -94,6 +98,17 @@ def open_data(paths: Sequence[str]) -> EpisodeReader:
 
     folders = [Path(path, "episodes") if Path(path, "episodes").is_dir() else Path(path) for path in paths]
     return EpisodeReader(*map(EpisodeStore, folders))
+
+
+def _check_views(config: PretrainConfig, reader: EpisodeReader) -> None:
+    """Find out whether the frames are large enough for the views, before anything is begun."""
+    from world_model.views.parameters import view_size
+
+    _, height, width = reader.shared["frame_shape"]
+    try:
+        view_size(config.views, (height, width))
+    except ValueError as error:
+        raise ConfigError(f"views: {error}") from error
 
 
 @contextmanager
@@ -172,7 +187,7 @@ def _card(config: PretrainConfig, reader: EpisodeReader, progress: Progress) -> 
         },
         config=config.model_dump(mode="json"),
         metrics=progress.metrics | {"updates": progress.update, "seconds": round(progress.seconds, 1)},
-        versions=versions(),
+        versions={name: version for name, version in versions().items() if version},
     )
 
 

@@ -92,7 +92,7 @@ def test_two_processes_make_the_encoder_of_one(data: Path, tmp_path: Path) -> No
     flags = ["--method", "moco", "--recipe", "simclr", "--device", "cpu"]
     assert pretrain(data, tmp_path / "one", *flags) == 0
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0",
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
         "-m", "scripts.cli", "pretrain", "--data", str(data), "--out", str(tmp_path / "two"), *SMALL, *flags,
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -114,7 +114,8 @@ def test_two_processes_make_the_encoder_of_one(data: Path, tmp_path: Path) -> No
         (["--recipe", "simcrl"], "unknown recipe 'simcrl'; perhaps you meant simclr"),
         (["--model.horizon", "40", "--method", "temporal"], "windows of 41 observations"),
         (["--positives.by", "both", "--positives.min-gap", "9"], "min_gap 9 exceeds max_gap 5"),
-        (["--views.crop", "20"], "model.encoder.crop"),
+        (["--recipe", "curl"], "crop 84 is larger than the frames, 32 x 32"),
+        (["--model.encoder.crop", "32"], "model.encoder.crop is 32, views.crop is 0"),
     ],
 )
 def test_mistakes_are_one_line(
