@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from configs.load import ConfigError
 from configs.pretrain import ModelOptions, PretrainConfig
-from configs.schema import EncoderOptions
+from configs.schema import SMALLEST_FRAME, EncoderOptions
 from configs.views import find_recipe
 from scripts.options import parse_flags
 from scripts.pretrain_directory import held_pretrain_directory
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     if not config.data:
         raise ConfigError("nothing to learn from: give --data, a folder of episodes or a run directory")
     reader = open_data(config.data)
-    _check_views(config, reader)
+    _check_data(config, reader.shared)
     if flags.preview is not None:
         _preview(config, reader, flags.preview)
         return 0
@@ -100,13 +101,21 @@ def open_data(paths: Sequence[str]) -> EpisodeReader:
     return EpisodeReader(*map(EpisodeStore, folders))
 
 
-def _check_views(config: PretrainConfig, reader: EpisodeReader) -> None:
-    """Find out whether the frames are large enough for the views, before anything is begun."""
+def _check_data(config: PretrainConfig, shared: Mapping[str, Any]) -> None:
+    """Find out what the episodes lack, before anything is begun."""
     from world_model.views.parameters import view_size
 
-    _, height, width = reader.shared["frame_shape"]
+    _, height, width = shared["frame_shape"]
+    sees_pixels = "pixels" in config.obs
+    if not height and (sees_pixels or config.method == "reconstruction"):
+        raise ConfigError("these episodes have no frames: use --obs state, or record some with frames")
+    if not shared.get("proprio_dim") and ("state" in config.obs or config.method in ("supervised", "clip")):
+        raise ConfigError(
+            f"these episodes have no observation vectors, which {config.method} with obs {config.obs} needs: "
+            "choose another method or obs"
+        )
     try:
-        view_size(config.views, (height, width))
+        view_size(config.views, (height, width) if sees_pixels else (SMALLEST_FRAME, SMALLEST_FRAME))
     except ValueError as error:
         raise ConfigError(f"views: {error}") from error
 
@@ -151,23 +160,24 @@ def _pretrain(
     from world_model.pretrain.registry import make_method
     from world_model.pretrain.source import Source, env_spec_of
     from world_model.pretrain.trainer import Trainer
-    from world_model.pretrain.views import KeyedViews, unchanged
+    from world_model.pretrain.views import KeyedViews, Unchanged
 
     env_spec = env_spec_of(reader.shared, config, int(reader.lengths.max()) - 1)
     torch.manual_seed(config.seed)
     method = make_method(config.method, env_spec, config.obs, config.model.world_model(), config.pairs)
     method.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its types
-    augments = config.is_windowed or config.positives.by != "time"
+    make_views = partial(KeyedViews, config.views, config.model.encoder, config.seed)
     trainer = Trainer(method, config, group)
     progress = pretrain(
         config,
         trainer,
         Source(reader, config),
-        lambda update: KeyedViews(config.views, config.seed, update) if augments else unchanged,
+        make_views if config.is_windowed or config.positives.by != "time" else lambda update: Unchanged(),
         group,
         device=device,
         directory=directory,
         stop=stop,
+        data=reader.fingerprint,
     )
     return trainer, progress
 

@@ -36,6 +36,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "moco without a queue": {"method": "moco", "pairs": _PAIRS | {"queue": 0}},
     "decoupled": {"method": "simclr", "pairs": _PAIRS | {"decoupled": True}},
     "in tiles": {"method": "simclr", "pairs": _PAIRS | {"tile": 5}},
+    "state": {"method": "byol", "obs": "state"},
+    "both in windows": {"method": "temporal", "obs": "pixels+state"},
     "lars": {"method": "simclr", "optimizer": {"name": "lars"}},
 }
 """Names of all methods and variations of them."""
@@ -69,7 +71,7 @@ def drawn(config: PretrainConfig, update: int, rank: int = 0, size: int = 1) -> 
     """A batch, its vectors in float64."""
     samples = Source(Points(), config).draw(update, rank, size)
     if isinstance(samples, Windows):
-        return samples
+        return replace(samples, batch=replace(samples.batch, proprio=samples.batch.proprio.double()))
     assert isinstance(samples, Pairs)
     return replace(samples, proprio=samples.proprio.double(), later_proprio=samples.later_proprio.double())
 
@@ -133,7 +135,11 @@ class Shifts:
     def __init__(self, update: int = 0, padding: int = 2) -> None:
         self.update, self.padding = update, padding
 
-    def __call__(self, images: Tensor, row: Tensor, view: int) -> Tensor:
+    def images(self, images: Tensor, row: Tensor, view: int) -> Tensor:
         span = 2 * self.padding + 1
         draws = [np.random.default_rng((self.update, view, int(r))).integers(span, size=2) for r in row]
         return shift(images, torch.from_numpy(np.stack(draws) - self.padding))
+
+    def vectors(self, vectors: Tensor, row: Tensor, view: int) -> Tensor:
+        draws = [np.random.default_rng((self.update, view, int(r), 1)).normal() for r in row]
+        return vectors + 0.01 * torch.tensor(draws).view(-1, *[1] * (vectors.ndim - 1))

@@ -141,3 +141,33 @@ def test_other_options_do_not_go_on(data: Path, tmp_path: Path, capsys: pytest.C
     said = capsys.readouterr().err
     assert "method was simclr, now byol" in said and "seed was 1, now 2" in said
     assert pretrain(data, tmp_path, "--pairs.tile", "4", "--logging.no-tensorboard") == 0
+
+
+def test_other_data_do_not_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_store(tmp_path / "data", Points())
+    assert pretrain(tmp_path / "data", tmp_path / "out") == 0
+    write_store(tmp_path / "data", Points((9,), seed=5))
+    assert pretrain(tmp_path / "data", tmp_path / "out") == 2
+    assert "has learnt from other data" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_no_number_ends_it(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--optimizer.learning-rate", "1e30", "--optimizer.warmup", "0", "--method", "vicreg"]
+    assert pretrain(data, tmp_path, *flags) == 1
+    assert "lower --optimizer.learning-rate" in capsys.readouterr().err
+
+
+def test_what_episodes_lack_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    points = Points()
+    points.vectors = [vectors[:, :0] for vectors in points.vectors]
+    write_store(tmp_path / "blind", points)
+    assert pretrain(tmp_path / "blind", tmp_path / "out", "--method", "clip") == 2
+    assert "no observation vectors, which clip with obs pixels needs" in capsys.readouterr().err
+    points = Points()
+    points.frames = [frames[:, :, :0, :0] for frames in points.frames]
+    write_store(tmp_path / "dark", points)
+    assert pretrain(tmp_path / "dark", tmp_path / "out") == 2
+    assert "no frames: use --obs state" in capsys.readouterr().err
+    assert pretrain(tmp_path / "dark", tmp_path / "state", "--obs", "state") == 0

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from configs.pretrain import MethodOptions
-from world_model.encoder import Encoder
+from world_model.encoder import Encoder, perceived
 from world_model.layers import mlp
 from world_model.losses import info_nce
 from world_model.metrics import retrieval_accuracy
@@ -47,10 +47,9 @@ class CLIP(PairMethod):
     def embed(self, samples: Samples, views: Views) -> Rows:
         """Projections `pixels` and `state`, (B, P) each."""
         assert isinstance(samples, Pairs)
-        pixels, proprio = self.seen(samples, views, 0)
         return {
-            "pixels": self.projection(self.encoder(pixels, proprio)),
-            "state": self.state_encoder(proprio),
+            "pixels": self.projection(self.encoder(*self.seen(samples, views, 0))),
+            "state": self.state_encoder(perceived(samples.proprio)),
         }
 
     def losses(self, rows: Rows) -> dict[str, Tensor]:

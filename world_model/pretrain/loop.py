@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -27,6 +28,10 @@ COLLAPSED = 0.5
 """Of the RankMe at the start: below it, a warning is given."""
 
 
+class DivergedError(RuntimeError):
+    """The loss is no number; the message says when, and what to try."""
+
+
 class StopRequest(Protocol):
     """Something that may ask pretraining to save and end."""
 
@@ -44,6 +49,7 @@ class Progress:
         seconds: training time, over all resumes.
         first_rank: RankMe of the latents before the first update.
         has_warned: whether a collapse was reported.
+        data: fingerprint of what is learnt from.
         metrics: the newest.
     """
 
@@ -51,6 +57,7 @@ class Progress:
     seconds: float = 0.0
     first_rank: float = 0.0
     has_warned: bool = False
+    data: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
 
 
@@ -64,6 +71,7 @@ def pretrain(
     device: torch.device,
     directory: Path,
     stop: StopRequest,
+    data: str = "",
 ) -> Progress:
     """Learn until the last update, or until it is asked to stop.
 
@@ -76,11 +84,13 @@ def pretrain(
         device: where the networks are.
         directory: where checkpoints and logs go; what was begun there goes on. Process 0 alone writes.
         stop: may ask all processes to save and end.
+        data: fingerprint of the recording, which must stay the same.
 
     Raises:
-        CheckpointError: the checkpoint to go on from is damaged.
+        CheckpointError: the checkpoint to go on from is damaged, or is of other data.
+        DivergedError: the loss is no number.
     """
-    progress = _resume(trainer, directory / "checkpoints")
+    progress = _resume(trainer, directory / "checkpoints", data)
     with ExitStack() as stack:
         log = None
         if group.rank == 0:
@@ -98,6 +108,7 @@ def pretrain(
             progress.update, progress.seconds = trainer.update, time.monotonic() - start
             bar.update()
             if _is_due(progress.update, config.logging.every_updates, config.updates):
+                _check_finite(values, progress.update)
                 _report(values | trainer.diagnose(placed, rows), progress, log, bar)
             stopped = _anyone_stopped(stop, group, device)
             if stopped or _is_due(progress.update, config.logging.checkpoint_every_updates, config.updates):
@@ -123,6 +134,18 @@ def _is_due(update: int, every: int, last: int) -> bool:
     return update % every == 0 or update == last
 
 
+def _total(values: Mapping[str, Tensor]) -> float:
+    return sum(float(value) for name, value in values.items() if name.startswith("loss/"))
+
+
+def _check_finite(values: Mapping[str, Tensor], update: int) -> None:
+    if not math.isfinite(loss := _total(values)):
+        raise DivergedError(
+            f"the loss is {loss} after {update:,} updates: lower --optimizer.learning-rate, "
+            "and start afresh in another --out"
+        )
+
+
 def _report(
     values: dict[str, Tensor],
     progress: Progress,
@@ -134,7 +157,7 @@ def _report(
     if log is None:
         return
     log.scalars(progress.update, progress.metrics, seconds=progress.seconds)
-    loss = sum(value for name, value in progress.metrics.items() if name.startswith("loss/"))
+    loss = _total(values)
     rank = progress.metrics["train/rank_me"]
     bar.set_postfix_str(f"loss {loss:.3f}, rank {rank:.1f}", refresh=False)
     if rank < COLLAPSED * progress.first_rank and not progress.has_warned:
@@ -155,11 +178,16 @@ def _anyone_stopped(stop: StopRequest, group: Group, device: torch.device) -> bo
     return bool(asked > 0)
 
 
-def _resume(trainer: Trainer, directory: Path) -> Progress:
+def _resume(trainer: Trainer, directory: Path, data: str) -> Progress:
     path = checkpoint.latest(directory)
     if path is None:
-        return Progress()
+        return Progress(data=data)
     state = checkpoint.load(path)
+    if state["progress"]["data"] != data:
+        raise checkpoint.CheckpointError(
+            f"{path} has learnt from other data (fingerprint {state['progress']['data']}, now {data}): "
+            "give the same episodes to go on, or another --out to start afresh"
+        )
     trainer.load_state_dict(state["trainer"])
     return Progress(**state["progress"])
 

@@ -78,7 +78,12 @@ class PairMethod(Method):
     def seen(self, pairs: Pairs, views: Views, half: int) -> tuple[Tensor, Tensor]:
         """Augmented pixels and the vectors of one half of each pair."""
         pixels, proprio = (pairs.pixels, pairs.proprio) if half == 0 else (pairs.later, pairs.later_proprio)
-        return views(pixels, pairs.row, half), perceived(proprio)
+        if self.encoder.pixels is not None:
+            pixels = views.images(pixels, pairs.row, half)
+        proprio = perceived(proprio)
+        if self.encoder.proprio is not None:
+            proprio = views.vectors(proprio, pairs.row, half)
+        return pixels, proprio
 
     def embed(self, samples: Samples, views: Views) -> Rows:
         """Projections `view_1` and `view_2`, (B, P) each."""

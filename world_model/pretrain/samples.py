@@ -12,9 +12,9 @@ from world_model.batch import Batch
 
 
 class Views(Protocol):
-    """Augments images so that a row's draw depends on the row, the view and nothing else."""
+    """Augments observations so that a row's draw depends on the row, the view and nothing else."""
 
-    def __call__(self, images: Tensor, row: Tensor, view: int) -> Tensor:
+    def images(self, images: Tensor, row: Tensor, view: int) -> Tensor:
         """Augment.
 
         Args:
@@ -25,6 +25,9 @@ class Views(Protocol):
         Returns:
             What the encoder may look at, (B, C, H', W').
         """
+
+    def vectors(self, vectors: Tensor, row: Tensor, view: int) -> Tensor:
+        """Augment vectors as they are perceived, (B, ..., D); arguments as those of `images`."""
 
 
 @dataclass(frozen=True)

@@ -32,12 +32,15 @@ class WorldMethod(Method):
 
     def latents(self, windows: Windows, views: Views) -> Latents:
         """Encode windows under two augmentations, and roll out the dynamics."""
-        batch = windows.batch
+        batch, row = windows.batch, windows.row
+        query, keys = batch.frames[:, : batch.stack].flatten(1, 2), batch.frames.flatten(1, 2)
         vectors = perceived(batch.proprio)
-        query = views(batch.frames[:, : batch.stack].flatten(1, 2), windows.row, 0)
-        keys = views(batch.frames.flatten(1, 2), windows.row, 1)
-        frames = keys.unflatten(1, (-1, 3))
-        return self.world_model.unroll(batch, (query, vectors[:, 0]), (frames, vectors))
+        seen = vectors[:, 0], vectors
+        if self.encoder.pixels is not None:
+            query, keys = views.images(query, row, 0), views.images(keys, row, 1)
+        if self.encoder.proprio is not None:
+            seen = views.vectors(vectors[:, 0], row, 0), views.vectors(vectors, row, 1)
+        return self.world_model.unroll(batch, (query, seen[0]), (keys.unflatten(1, (-1, 3)), seen[1]))
 
     @torch.no_grad()
     def after_step(self, rows: Rows, momentum: float) -> None:
