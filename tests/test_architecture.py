@@ -15,7 +15,7 @@ ROOMS = ("agent", "configs", "envs", "scripts", "world_model")
 
 # They import nothing of the project, and anyone may import them.
 FOUNDATIONS = ("agent.logger", "agent.checkpoint", "agent.seeding")
-EXPERIENCE = ("envs.spec", "envs.recording", "envs.episodes", "envs.datasets")
+EXPERIENCE = ("envs.spec", "envs.recording", "envs.episodes", "envs.datasets", "envs.state")
 OPTIONS = ("configs.schema", "configs.distractors", "configs.names")
 
 # Module or package -> what it may import besides itself and the foundations; the longest prefix counts.
