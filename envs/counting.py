@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 
 from envs.spec import EnvSpec
+from envs.state import StateVariable
 
 
 class CountingEnv(gym.Env):
@@ -85,6 +86,11 @@ class CountingEnv(gym.Env):
         ended = self._step == spec.episode_steps
         terminated = ended and spec.can_terminate
         return self._obs(), reward, terminated, ended and not terminated, self._info(frames)
+
+    @property
+    def state_variables(self) -> tuple[StateVariable, ...]:
+        """What the entries of the physics state mean."""
+        return StateVariable("decision", 0, "position"), StateVariable("episode", 1, "position")
 
     def _obs(self) -> np.ndarray:
         spec = self.env_spec

@@ -17,6 +17,7 @@ from dm_control.rl.control import Task
 
 from envs.rendering import make_camera
 from envs.spec import EnvSpec
+from envs.state import StateVariable, state_variables
 
 EPISODE_FRAMES = 1000
 """Time limit in frames: the suite's own for every task but lqr, which has none and gets the same."""
@@ -113,6 +114,11 @@ class DmcEnv(gym.Env):
         self._stacked = None if terminated or truncated else obs
         info = self._info(time_step.observation, frames)
         return obs.copy(), reward, terminated, truncated, info
+
+    @property
+    def state_variables(self) -> tuple[StateVariable, ...]:
+        """What the entries of the physics state mean."""
+        return state_variables(self._physics)
 
     def close(self) -> None:
         """Free the simulation and its OpenGL context."""

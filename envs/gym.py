@@ -19,6 +19,7 @@ from configs.distractors import NO_DISTRACTORS
 from envs.registry import TaskError
 from envs.rendering import FrameCamera, NoCamera, make_camera
 from envs.spec import EnvSpec
+from envs.state import StateVariable, state_variables
 
 EPISODE_FRAMES = 1000
 """Time limit in frames of environments that are registered without one, as in dm_control."""
@@ -125,6 +126,11 @@ class GymEnv(gym.Env):
         obs = np.concatenate([self._stacked[3:], self._camera.frame()])
         self._stacked = None if terminated or truncated else obs
         return obs.copy(), reward, terminated, truncated, self._info(observation, frames)
+
+    @property
+    def state_variables(self) -> tuple[StateVariable, ...]:
+        """What the entries of the physics state mean; nothing where there is none."""
+        return () if self._physics is None else state_variables(self._physics)
 
     def close(self) -> None:
         """Free the simulation and its OpenGL context."""

@@ -27,6 +27,7 @@ COMMANDS = {
     "sweep": ("scripts.sweep", "many runs: tasks x variants x seeds, in parallel, resumed where it was cut"),
     "curves": ("scripts.curves", "sample-efficiency curves of runs and sweeps, with statistics and a report"),
     "inspect": ("scripts.inspect_run", "pictures of a run: imagined futures, plans, values, similarity"),
+    "probe": ("scripts.probe", "what encoders know of the state, beside random and supervised ones"),
     "export": ("scripts.export", "the encoder of a run as a file of its own, or as a torch.export program"),
     "bench": ("scripts.bench", "how fast each part of a training step is on this machine"),
     "doctor": ("scripts.doctor", "what this machine has, and how to mend what is missing"),

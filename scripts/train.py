@@ -126,7 +126,7 @@ def _train(
             streams=Streams(config.seed),
             manifest=manifest,
             stop=stop,
-            encoder=start and start.encoder,
+            encoder=None if start is None else start.encoder,
         )
 
 

@@ -22,6 +22,7 @@ EXPERIENCE = (
     "envs.positions",
     "envs.windows",
     "envs.datasets",
+    "envs.state",
 )
 OPTIONS = ("configs.schema", "configs.distractors", "configs.names", "configs.views", "configs.pretrain")
 

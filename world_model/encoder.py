@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,7 +21,7 @@ class EncoderFacts(Options):
 
     obs: ObsName
     """What it looks at."""
-    frame_shape: tuple[Literal[3], NonNegative, NonNegative]
+    frame_shape: tuple[Positive, NonNegative, NonNegative]
     """One RGB frame, (3, height, width); (3, 0, 0) where nothing is drawn."""
     stack: Positive
     """Frames in an observation."""

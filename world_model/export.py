@@ -70,10 +70,10 @@ def export_encoder(path: str | os.PathLike[str], encoder: Encoder) -> None:
     facts = encoder.facts
     # exported weights have to be contiguous; encoders of an agent are channels last
     encoder = copy.deepcopy(encoder).cpu().to(memory_format=torch.contiguous_format).requires_grad_(False)  # type: ignore[call-overload]  # not in its types
-    _, height, width = facts.frame_shape
+    channels, height, width = facts.frame_shape
     given: dict[str, Tensor] = {}
     if "pixels" in facts.obs:
-        given["pixels"] = torch.zeros(2, 3 * facts.stack, height, width, dtype=torch.uint8)
+        given["pixels"] = torch.zeros(2, channels * facts.stack, height, width, dtype=torch.uint8)
     if "state" in facts.obs:
         given["proprio"] = torch.zeros(2, facts.proprio_dim)
     kinds: dict[str, type[FromPixels | FromVector | FromBoth]] = {

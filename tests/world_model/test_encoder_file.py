@@ -125,7 +125,7 @@ def test_fingerprints_tell_encoders_apart() -> None:
 def test_a_file_that_was_cut_or_changed_is_refused(data: st.DataObject, saved: Path) -> None:
     whole = saved.read_bytes()
     if data.draw(st.booleans(), label="cut"):
-        damaged = whole[: data.draw(st.integers(0, len(whole) - 1))]
+        damaged = bytearray(whole[: data.draw(st.integers(0, len(whole) - 1))])
     else:
         place = data.draw(st.integers(0, len(whole) - 1))
         damaged = bytearray(whole)

@@ -1,0 +1,167 @@
+"""`nearfar probe`: what encoders know of the state, beside random, raw and supervised features."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from pydantic import Field
+
+from configs.load import ConfigError, write_text
+from configs.schema import NonNegative, Options
+from scripts.options import parse_flags
+from scripts.wiring import resolve_device
+
+if TYPE_CHECKING:
+    import torch
+
+    from agent.evaluation.probe_data import ProbeData
+    from envs.state import StateVariable
+    from world_model.encoder_file import LoadedEncoder
+    from world_model.probing import Features
+
+RESERVED = ("random", "pixels", "supervised")
+
+
+class ProbeOptions(Options):
+    """What encoders know of the state, beside a random encoder, raw pixels and a supervised encoder."""
+
+    encoder: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, Field(min_length=1)] = ()
+    """PATH or NAME=PATH of an encoder's file, a run directory or a checkpoint; repeat it."""
+    data: Path
+    """Episode store, or a run directory."""
+    out: Path | None = None
+    """Where page, pictures and probe.json go; unset: numbers alone."""
+    observations: Annotated[int, Field(ge=100)] = 20_000
+    """About how many observations to take, of whole episodes."""
+    supervised_updates: NonNegative = 1000
+    """Gradient steps that the supervised encoder learns for; 0 leaves it out."""
+    seed: NonNegative = 0
+    """Of the split into episodes to fit on, to choose on and to test on, and of the supervised encoder."""
+    imports: Annotated[tuple[str, ...], tyro.conf.arg(name="import"), tyro.conf.UseAppendAction] = ()
+    """Module that registers the data's task with Gymnasium."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where encoders run."""
+    as_json: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False
+    """Print JSON alone."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Probe; see `nearfar probe --help`."""
+    options = parse_flags(ProbeOptions, "nearfar probe", arguments)
+    named = named_paths(options.encoder)
+
+    from agent.encoders import read_encoder
+    from agent.evaluation.probe import as_json, probe, table, warn_beside
+    from agent.evaluation.probe_data import check_readable, open_store, read_data
+
+    device = resolve_device(options.device)
+    loaded = {name: read_encoder(path) for name, path in named.items()}
+    task = open_store(options.data).shared["task"]
+    data = read_data(options.data, options.observations, _variables(task, options.imports), options.seed)
+    for name, each in loaded.items():
+        check_readable(name, each.encoder.facts, data)
+    features, about = _features(loaded, data, options, device)
+    probes = warn_beside({name: probe(each, data) for name, each in features.items()})
+    found = as_json(probes, data)
+    for name, text in about.items():
+        found["encoders"][name]["about"] = text
+    text = json.dumps(found, indent=2)
+    if options.out:
+        _make(options.out)
+        write_text(options.out / "probe.json", f"{text}\n")
+    print(text if options.as_json else table(probes))
+    if options.out:
+        from agent.evaluation import probe_pictures as pictures
+        from agent.evaluation.probe_page import make_page
+
+        drawn = {
+            "Nearest neighbours in other episodes": options.out / "neighbours.png",
+            "Similarity of an episode's states to one another": options.out / "similarity.png",
+            "Features on their two main directions": options.out / "map.png",
+        }
+        for draw, path in zip(
+            (pictures.draw_neighbours, pictures.draw_similarities, pictures.draw_maps),
+            drawn.values(),
+            strict=True,
+        ):
+            path.unlink(missing_ok=True)  # of an earlier probe
+            draw(features, data, path)
+        write_text(options.out / "probe.html", make_page(probes, data, about, drawn))
+        if not options.as_json:
+            print(f"page  {options.out / 'probe.html'}")
+    return 0
+
+
+def named_paths(texts: Sequence[str]) -> dict[str, Path]:
+    """`NAME=PATH` or `PATH`, whose name is that of its file, or of its directory.
+
+    Raises:
+        ConfigError: two have one name, or the name of what stands beside the encoders.
+    """
+    if not texts:
+        raise ConfigError("there is no encoder to probe: give --encoder PATH")
+    found: dict[str, Path] = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not equals or not name or "/" in name:
+            path, name = text, _name_of(Path(text))
+        if name in found or name in RESERVED:
+            raise ConfigError(f"--encoder {text}: the name {name} is taken: give OTHER-NAME={path}")
+        found[name] = Path(path)
+    return found
+
+
+def _name_of(path: Path) -> str:
+    absolute = path.absolute()
+    is_usual = absolute.name == "encoder.safetensors"
+    return absolute.parent.name if is_usual else absolute.stem if absolute.suffix else absolute.name
+
+
+def _variables(task: str, imports: Sequence[str]) -> tuple[StateVariable, ...]:
+    """What the entries of a task's physics state mean; nothing where the task is not to be had here."""
+    from envs.registry import TaskError, make_env
+
+    try:
+        env = make_env(task, size=0, imports=imports)
+    except TaskError:
+        return ()
+    variables: tuple[StateVariable, ...] = env.unwrapped.state_variables  # type: ignore[attr-defined]
+    env.close()
+    return variables
+
+
+def _features(
+    loaded: dict[str, LoadedEncoder], data: ProbeData, options: ProbeOptions, device: torch.device
+) -> tuple[dict[str, Features], dict[str, str]]:
+    """Features of all rows by encoder and by what stands beside them, and what each is in words.
+
+    A random and a supervised encoder are built like the first one.
+    """
+    from agent.evaluation import probe_data
+
+    facts = next(iter(loaded.values())).encoder.facts
+    features, about = {}, {}
+    for name, each in loaded.items():
+        features[name] = probe_data.encoded(each.encoder, data, device)
+        about[name] = f"{each.card.method} ({each.fingerprint})"
+    features["random"] = probe_data.encoded(probe_data.random_encoder(facts), data, device)
+    about["random"] = "the same architecture, never trained"
+    if data.episodes[0].frame.size:
+        features["pixels"] = probe_data.raw_pixels(data, facts.stack)
+        about["pixels"] = f"stacks of frames, {probe_data.RAW_SIDE} pixels a side"
+    if options.supervised_updates and data.variables:
+        trained = probe_data.supervised_encoder(facts, data, options.supervised_updates, device, options.seed)
+        features["supervised"] = probe_data.encoded(trained, data, device)
+        about["supervised"] = f"the same architecture, {options.supervised_updates:,} updates on the state"
+    return features, about
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be a directory ({error.strerror}): give another --out") from error
