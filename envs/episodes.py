@@ -89,7 +89,7 @@ class EpisodeStore:
         if self._shared is None:
             write_atomically(self.path / "store.json", json.dumps(shared, indent=2).encode())
             self._shared = shared
-        write_atomically(self._file(identifier), data)
+        write_atomically(self.file(identifier), data)
         self._ids.append(identifier)
         return identifier
 
@@ -101,7 +101,7 @@ class EpisodeStore:
         Raises:
             EpisodeError: the file is missing, damaged or of a newer format.
         """
-        path = self._file(identifier)
+        path = self.file(identifier)
         try:
             metadata, arrays = _map(path)
             if int(metadata["format"]) > FORMAT:
@@ -119,7 +119,7 @@ class EpisodeStore:
     def drop_after(self, count: int) -> None:
         """Keep the episodes numbered below `count`, delete the others, the newest first."""
         while self._ids and self._ids[-1] >= count:
-            self._file(self._ids[-1]).unlink()
+            self.file(self._ids[-1]).unlink()
             self._ids.pop()
         if not self._ids:
             self._shared = None  # what is committed next decides, and `store.json` is written anew
@@ -139,21 +139,25 @@ class EpisodeStore:
 
     def verify(self) -> list[EpisodeError]:
         """Read everything and compare it with its checksums; returns what is wrong, file by file."""
+        return [problem for identifier in self._ids for problem in self.problems_of(identifier)]
+
+    def problems_of(self, identifier: int) -> list[EpisodeError]:
+        """Read an episode and compare it with its checksum; returns what is wrong."""
+        path = self.file(identifier)
         problems = []
-        for identifier in self._ids:
-            path = self._file(identifier)
-            try:
-                episode = self.read(identifier)
-                if _map(path)[0] != _metadata(episode):
-                    problems.append(EpisodeError(f"{path} is damaged: its checksum differs"))
-                floats = (episode.action, episode.reward, episode.physics, episode.proprio)
-                if not all(np.isfinite(array).all() for array in floats):
-                    problems.append(EpisodeError(f"{path} has numbers that are not finite"))
-            except EpisodeError as error:
-                problems.append(error)
+        try:
+            episode = self.read(identifier)
+            if _map(path)[0] != _metadata(episode):
+                problems.append(EpisodeError(f"{path} is damaged: its checksum differs"))
+            floats = (episode.action, episode.reward, episode.physics, episode.proprio)
+            if not all(np.isfinite(array).all() for array in floats):
+                problems.append(EpisodeError(f"{path} has numbers that are not finite"))
+        except EpisodeError as error:
+            problems.append(error)
         return problems
 
-    def _file(self, identifier: int) -> Path:
+    def file(self, identifier: int) -> Path:
+        """Where an episode lies."""
         return self.path / f"episode-{identifier:08d}.safetensors"
 
     def _load_shared(self) -> dict[str, Any] | None:
