@@ -120,6 +120,24 @@ class DmcEnv(gym.Env):
         """What the entries of the physics state mean."""
         return state_variables(self._physics)
 
+    def draw(self, physics: np.ndarray) -> np.ndarray:
+        """The frame of a physics state, uint8 (3, size, size); no episode is running afterwards.
+
+        What a task draws at its resets beside the state (targets, for instance) is not part of it.
+
+        Raises:
+            ValueError: the state has another size than `env_spec.physics_dim`.
+        """
+        self._stacked = None
+        if physics.shape != (self.env_spec.physics_dim,):
+            raise ValueError(
+                f"physics states of {self.env_spec.task} have {self.env_spec.physics_dim} entries, "
+                f"found {physics.shape}"
+            )
+        with self._physics.reset_context():
+            self._physics.set_state(physics)
+        return self._camera.frame()
+
     def close(self) -> None:
         """Free the simulation and its OpenGL context."""
         self._physics.free()

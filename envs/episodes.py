@@ -171,18 +171,21 @@ class EpisodeStore:
 
     def verify(self) -> list[EpisodeError]:
         """Read everything and compare it with its checksums; returns what is wrong, file by file."""
+        return [problem for identifier in self._ids for problem in self.problems_of(identifier)]
+
+    def problems_of(self, identifier: int) -> list[EpisodeError]:
+        """Read an episode and compare it with its checksum; returns what is wrong."""
+        path = self.file(identifier)
         problems = []
-        for identifier in self._ids:
-            path = self.file(identifier)
-            try:
-                episode = self.read(identifier)
-                if _map(path)[0] != _metadata(episode):
-                    problems.append(EpisodeError(f"{path} is damaged: its checksum differs"))
-                floats = (episode.action, episode.reward, episode.physics, episode.proprio)
-                if not all(np.isfinite(array).all() for array in floats):
-                    problems.append(EpisodeError(f"{path} has numbers that are not finite"))
-            except EpisodeError as error:
-                problems.append(error)
+        try:
+            episode = self.read(identifier)
+            if _map(path)[0] != _metadata(episode):
+                problems.append(EpisodeError(f"{path} is damaged: its checksum differs"))
+            floats = (episode.action, episode.reward, episode.physics, episode.proprio)
+            if not all(np.isfinite(array).all() for array in floats):
+                problems.append(EpisodeError(f"{path} has numbers that are not finite"))
+        except EpisodeError as error:
+            problems.append(error)
         return problems
 
     def _load_shared(self) -> dict[str, Any] | None:

@@ -121,12 +121,12 @@ def test_package_imports_the_standard_library_alone(path: Path) -> None:
 
 
 def test_command_line_imports_nothing_heavy() -> None:
-    heavy = {"torch", "numpy", "mujoco", "dm_control", "gymnasium", "matplotlib", "scipy"}
+    heavy = {"torch", "numpy", "mujoco", "dm_control", "gymnasium", "matplotlib", "scipy", "h5py", "PIL"}
     program = f"""
 import sys
-import agent, agent.evaluation, envs, world_model, world_model.objectives, world_model.views
-import configs.views
-from scripts import cli, curves, doctor, evaluate, options, sweep, train
+import agent, agent.evaluation, configs.views, envs, envs.datasets
+import world_model, world_model.objectives, world_model.pretrain, world_model.views
+from scripts import cli, curves, data, doctor, evaluate, options, pretrain, sweep, train
 print(sorted({heavy!r} & set(sys.modules)))
 """
     done = subprocess.run(

@@ -1,0 +1,1 @@
+"""Datasets of other projects, as episodes, and episodes as such datasets."""
