@@ -1,4 +1,4 @@
-"""Directories of runs and sweeps: made or found again, and held by one process at a time."""
+"""Directories of runs, sweeps and collections: made or found again, and held by one process at a time."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from configs.load import check_resumable, load_config, save_config
 from configs.schema import Config
 
 LOCK = ".lock"
+COLLECTION_FILE = "collect.json"
+_KINDS = {"config.yaml": "run", SWEEP_FILE: "sweep", COLLECTION_FILE: "collection"}
 
 
 class RunDirectoryError(Exception):
@@ -52,6 +54,21 @@ def held_sweep_directory(path: Path) -> Iterator[None]:
         RunDirectoryError: in use, not writable, or filled with something that is no sweep.
     """
     _make(path, SWEEP_FILE)
+    with lock(path):
+        yield
+
+
+@contextmanager
+def held_collection(path: Path) -> Iterator[None]:
+    """Hold the directory of collected episodes for this process.
+
+    Args:
+        path: made where it does not exist.
+
+    Raises:
+        RunDirectoryError: in use, not writable, or filled with something that is no collection.
+    """
+    _make(path, COLLECTION_FILE)
     with lock(path):
         yield
 
@@ -97,7 +114,7 @@ def _holds_work(path: Path) -> bool:
 
 def _make(path: Path, mark: str) -> None:
     """Create the directory, or check that what exists is of the kind that holds a file of this name."""
-    kind = "sweep" if mark == SWEEP_FILE else "run"
+    kind = _KINDS[mark]
     try:
         path.mkdir(parents=True, exist_ok=True)
         names = {entry.name for entry in path.iterdir()}
