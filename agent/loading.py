@@ -66,6 +66,19 @@ def _check(name: str, found: np.ndarray | None, dtype: type, shape: tuple[int, .
         raise ValueError(f"{name}: expected {np.dtype(dtype)} {shape}, found {what}")
 
 
+def find_checkpoint(run: str | Path) -> Path:
+    """The newest checkpoint of a run directory, or the checkpoint file that is named.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    run = Path(run)
+    path = run if run.is_file() else checkpoint.latest(run / "checkpoints")
+    if path is None:
+        raise CheckpointError(f"{run} holds no checkpoint: train there first, or name another run directory")
+    return path
+
+
 def load_agent(run: str | Path, *, device: str | torch.device = "cpu") -> LoadedAgent:
     """Load a trained agent, as evaluation saw it: by its steady averages.
 
@@ -77,10 +90,7 @@ def load_agent(run: str | Path, *, device: str | torch.device = "cpu") -> Loaded
         CheckpointError: no checkpoint there, or one that cannot be read.
         ConfigError: the run's `config.yaml` is damaged.
     """
-    run = Path(run)
-    path = run if run.is_file() else checkpoint.latest(run / "checkpoints")
-    if path is None:
-        raise CheckpointError(f"{run} holds no checkpoint: train there first, or name another run directory")
+    path = find_checkpoint(run)
     state = checkpoint.load(path)
     config = load_config(path.parent.parent / "config.yaml")
     with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced

@@ -257,16 +257,7 @@ class Loop:
         return self.controller.act(self.obs, exploration_std(self.config.training, self.progress.frames))
 
     def _record(self, lane: int, action: np.ndarray, step: StepResult, is_random: bool) -> None:
-        transition = Transition(
-            frame=step.obs.frame,
-            proprio=step.obs.proprio,
-            action=action,
-            reward=step.reward,
-            terminated=step.terminated,
-            truncated=step.truncated,
-            physics=step.physics,
-            frames=step.frames,
-        )
+        transition = Transition.of(action, step)
         self.replay.add(lane, transition)
         episode = self.builders[lane].add(transition)
         self.progress.count(step.frames, is_random=is_random)

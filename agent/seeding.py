@@ -54,6 +54,10 @@ class Streams:
         drawn = int(self._sequence(name, _EPISODE, lane, index).generate_state(1)[0])
         return drawn // 2 * 2 + (name == "eval")
 
+    def episode_generator(self, name: StreamName, index: int) -> np.random.Generator:
+        """A new NumPy generator for an episode; a function of its arguments and the run's seed alone."""
+        return np.random.default_rng(self._sequence(name, _EPISODE, index))
+
     def state_dict(self) -> dict[str, Any]:
         """States of all generators that were used: nested dicts of ints, str and uint8 tensors."""
         return {

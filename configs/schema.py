@@ -294,23 +294,17 @@ class LoggingOptions(Options):
     """Draw a progress bar."""
 
 
-class Config(Options):
-    """A training run."""
+class EnvironmentOptions(Options):
+    """A task, and how it is drawn and acted in."""
 
     task: str = "dmc/cartpole-swingup"
     """Task, for instance dmc/walker-walk or gym/Hopper-v5."""
     imports: Annotated[tuple[str, ...], tyro.conf.arg(name="import"), tyro.conf.UseAppendAction] = ()
     """Module that registers further tasks with Gymnasium; repeat it, or separate names by commas."""
-    preset: str = "auto"
-    """Named sets of options, joined by +: cpu, gpu, debug, auto (gpu where there is one), byol, ..."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     """One seed for everything: task, resets, actions, networks."""
-    frames: Positive = 100_000
-    """Environment frames to train for (before action repeat)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the networks run."""
-    out: str | None = None
-    """Run directory; default runs/<task>/<preset>/seed-<seed>. An existing run there is resumed."""
     look: Literal["fast", "original"] = "fast"
     """Rendering: fast (no shadows, reflections or multisampling; about 30x faster on a CPU) or original."""
     distract: DistractorText = NO_DISTRACTORS
@@ -319,8 +313,6 @@ class Config(Options):
     """Height and width of the frames in pixels."""
     stack: Annotated[int, Field(ge=1, le=16)] = 3
     """Frames in an observation."""
-    obs: ObsName = "pixels"
-    """What the agent sees: frames, the task's own observation vector (proprioception), or both."""
     action_repeat: Positive | None = None
     """Frames each action is held for; unset: the task's customary value."""
     encoder: str | None = None
@@ -329,6 +321,25 @@ class Config(Options):
     """What becomes of it: learns on, stays as it is, or learns on after training.encoder-warmup-updates."""
     envs: Positive = 1
     """Environments stepped side by side (more than one: in worker processes)."""
+
+    @field_validator("imports")
+    @classmethod
+    def _one_module_each(cls, imports: tuple[str, ...]) -> tuple[str, ...]:
+        names = (name.strip() for entry in imports for name in entry.split(","))
+        return tuple(dict.fromkeys(name for name in names if name))
+
+
+class Config(EnvironmentOptions):
+    """A training run."""
+
+    preset: str = "auto"
+    """Named sets of options, joined by +: cpu, gpu, debug, auto (gpu where there is one), byol, ..."""
+    frames: Positive = 100_000
+    """Environment frames to train for (before action repeat)."""
+    out: str | None = None
+    """Run directory; default runs/<task>/<preset>/seed-<seed>. An existing run there is resumed."""
+    obs: ObsName = "pixels"
+    """What the agent sees: frames, the task's own observation vector (proprioception), or both."""
     world_model: WorldModelOptions = WorldModelOptions()
     """Latent dynamics, heads and the representation objective."""
     actor_critic: ActorCriticOptions = ActorCriticOptions()
@@ -353,12 +364,6 @@ class Config(Options):
     def sees_proprio(self) -> bool:
         """Whether the agent looks at the task's own vector."""
         return "state" in self.obs
-
-    @field_validator("imports")
-    @classmethod
-    def _one_module_each(cls, imports: tuple[str, ...]) -> tuple[str, ...]:
-        names = (name.strip() for entry in imports for name in entry.split(","))
-        return tuple(dict.fromkeys(name for name in names if name))
 
     @model_validator(mode="after")
     def _a_mode_has_its_encoder(self) -> Config:

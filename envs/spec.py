@@ -106,6 +106,20 @@ class Transition:
     physics: np.ndarray
     frames: int
 
+    @classmethod
+    def of(cls, action: np.ndarray, step: StepResult) -> Transition:
+        """An action and what came of it."""
+        return cls(
+            frame=step.obs.frame,
+            proprio=step.obs.proprio,
+            action=action,
+            reward=step.reward,
+            terminated=step.terminated,
+            truncated=step.truncated,
+            physics=step.physics,
+            frames=step.frames,
+        )
+
 
 @dataclass(frozen=True)
 class StepResult:

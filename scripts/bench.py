@@ -160,17 +160,7 @@ def _fill(pool: Pool, replay: Replay) -> tuple[float, dict[int, Observation]]:
         times.append(time.perf_counter() - start)
         for lane, step in steps.items():
             obs[lane] = step.obs
-            transition = Transition(
-                step.obs.frame,
-                step.obs.proprio,
-                actions[lane],
-                step.reward,
-                step.terminated,
-                step.truncated,
-                step.physics,
-                step.frames,
-            )
-            replay.add(lane, transition)
+            replay.add(lane, Transition.of(actions[lane], step))
         idle = {lane for lane, step in steps.items() if step.terminated or step.truncated}
     return statistics.median(times), obs
 

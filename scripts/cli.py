@@ -22,6 +22,7 @@ from scripts.launch import restart_with_allocator
 # Command -> (module with `main(arguments) -> exit code`, one line of help).
 COMMANDS = {
     "train": ("scripts.train", "train an agent from pixels; an interrupted run goes on where it was"),
+    "collect": ("scripts.collect", "record episodes: at random, smoothly at random, by a trained agent"),
     "evaluate": ("scripts.evaluate", "returns of a trained agent, with video"),
     "pretrain": ("scripts.pretrain", "an encoder from recorded episodes: SimCLR, MoCo, BYOL and others"),
     "sweep": ("scripts.sweep", "many runs: tasks x variants x seeds, in parallel, resumed where it was cut"),

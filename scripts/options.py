@@ -13,7 +13,7 @@ import tyro
 from pydantic import BaseModel, ValidationError
 
 from configs.load import ConfigError, describe, load_preset
-from configs.schema import Config
+from configs.schema import Config, EnvironmentOptions
 from envs.registry import canonical_task, check_distractors
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
@@ -39,10 +39,20 @@ def parse_config(kind: type[Run], prog: str, arguments: Sequence[str]) -> Run:
     """
     preset = _resolve_preset(arguments)
     config = parse_flags(kind, prog, arguments, kind(**dict(preset)))
-    task = canonical_task(config.task, config.imports)
-    check_distractors(task, config.distract)
     # The flag held the name as it was typed.
-    return config.model_copy(update={"preset": preset.preset, "task": task})
+    return config.model_copy(update={"preset": preset.preset, "task": checked_task(config)})
+
+
+def checked_task(options: EnvironmentOptions) -> str:
+    """The canonical name of the task.
+
+    Raises:
+        TaskError: no such task, or a module to import that cannot be.
+        DistractorError: the distractors cannot be had.
+    """
+    task = canonical_task(options.task, options.imports)
+    check_distractors(task, options.distract)
+    return task
 
 
 def _resolve_preset(arguments: Sequence[str]) -> Config:

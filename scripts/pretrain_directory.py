@@ -11,9 +11,8 @@ from pydantic import ValidationError
 
 from configs.load import ConfigError, describe, flatten, read_values, write_text
 from configs.pretrain import PretrainConfig
-from scripts.run_directory import lock, make_directory
+from scripts.run_directory import PRETRAIN_FILE, held_directory
 
-CONFIG = "pretrain.yaml"
 # What may differ when it goes on: neither what is learnt nor what is measured depends on it.
 _FREE_TO_CHANGE = {"out", "device", "threads", "recipe", "batch.chunk", "pairs.tile"}
 _FREE_GROUP = "logging."
@@ -31,9 +30,8 @@ def held_pretrain_directory(path: Path, config: PretrainConfig) -> Iterator[None
         RunDirectoryError: in use, not writable, or filled with something else.
         ConfigError: begun with other options.
     """
-    make_directory(path, CONFIG, kind="pretraining")
-    with lock(path):
-        saved = path / CONFIG
+    with held_directory(path, PRETRAIN_FILE):
+        saved = path / PRETRAIN_FILE
         if saved.exists() and any(path.glob("checkpoints/*")):
             _check_resumable(_read(saved), config)
         write_text(saved, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

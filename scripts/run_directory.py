@@ -1,4 +1,4 @@
-"""Directories of runs and sweeps: made or found again, and held by one process at a time."""
+"""Directories of runs, sweeps and collections: made or found again, and held by one process at a time."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from configs.load import check_resumable, load_config, save_config
 from configs.schema import Config
 
 LOCK = ".lock"
+RUN_FILE = "config.yaml"
+COLLECTION_FILE = "collect.json"
+PRETRAIN_FILE = "pretrain.yaml"
+_KINDS = {RUN_FILE: "run", SWEEP_FILE: "sweep", COLLECTION_FILE: "collection", PRETRAIN_FILE: "pretraining"}
 
 
 class RunDirectoryError(Exception):
@@ -32,9 +36,8 @@ def held_run_directory(path: Path, config: Config) -> Iterator[None]:
         RunDirectoryError: in use, not writable, or filled with something that is no run.
         ConfigError: made with other options.
     """
-    make_directory(path, "config.yaml", kind="run")
-    with lock(path):
-        saved = path / "config.yaml"
+    with held_directory(path, RUN_FILE):
+        saved = path / RUN_FILE
         if saved.exists() and _holds_work(path):
             check_resumable(load_config(saved), config)
         save_config(config, saved)
@@ -42,16 +45,17 @@ def held_run_directory(path: Path, config: Config) -> Iterator[None]:
 
 
 @contextmanager
-def held_sweep_directory(path: Path) -> Iterator[None]:
-    """Hold the directory of a sweep for this process.
+def held_directory(path: Path, mark: str) -> Iterator[None]:
+    """Hold a directory for this process.
 
     Args:
         path: made where it does not exist.
+        mark: name of the file that tells what kind of directory it is.
 
     Raises:
-        RunDirectoryError: in use, not writable, or filled with something that is no sweep.
+        RunDirectoryError: in use, not writable, or filled with something of another kind.
     """
-    make_directory(path, SWEEP_FILE, kind="sweep")
+    _make(path, mark)
     with lock(path):
         yield
 
@@ -95,12 +99,9 @@ def _holds_work(path: Path) -> bool:
     return any(path.glob("checkpoints/*")) or any(path.glob("episodes/*"))
 
 
-def make_directory(path: Path, mark: str, *, kind: str) -> None:
-    """Create a directory, or check that what exists is of the kind that holds a file named `mark`.
-
-    Raises:
-        RunDirectoryError: it is not, or cannot be used.
-    """
+def _make(path: Path, mark: str) -> None:
+    """Create the directory, or check that what exists is of the kind that holds a file of this name."""
+    kind = _KINDS[mark]
     try:
         path.mkdir(parents=True, exist_ok=True)
         names = {entry.name for entry in path.iterdir()}

@@ -22,7 +22,7 @@ from envs.registry import default_action_repeat
 from scripts.live import LiveView
 from scripts.machine import disk
 from scripts.options import parse_flags
-from scripts.run_directory import held_sweep_directory, is_held
+from scripts.run_directory import held_directory, is_held
 from scripts.sweep_engines import EngineName, Resources, make_engine, resources_of
 from scripts.sweep_file import resolved_sweep, sweep_from_flags
 from scripts.train import StopFlag
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.dry_run:
         print(_forecast(plan, Ledger.read(out), out, resources))
         return 0
-    with held_sweep_directory(out), StopFlag() as stop:
+    with held_directory(out, SWEEP_FILE), StopFlag() as stop:
         records = _carry_out(sweep, plan, out, resources, options, stop)
     for line in failure_report(records):
         print(line)

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Literal
 
 from configs.load import ConfigError
-from configs.schema import Config, TrainingOptions
+from configs.schema import Config, EnvironmentOptions, TrainingOptions
 
 if TYPE_CHECKING:
     import torch
@@ -81,18 +81,26 @@ def make_task_pool(
         in_process: see `envs.vector.make_pool`.
         pictures: draw frames for people, too, where the agent sees none.
     """
+    size = config.size if config.sees_pixels or pictures else 0
+    return make_environments(config, count, size=size, in_process=in_process)
+
+
+def make_environments(
+    options: EnvironmentOptions, count: int, *, size: int, in_process: bool | None = None
+) -> Pool:
+    """As `make_task_pool`, with frames of `size` pixels; 0: nothing is drawn."""
     from envs.vector import make_pool
 
     return make_pool(
-        config.task,
+        options.task,
         count=count,
-        seed=config.seed,
-        size=config.size if config.sees_pixels or pictures else 0,
-        stack=config.stack,
-        look=config.look,
-        distract=config.distract,
-        action_repeat=config.action_repeat,
-        imports=config.imports,
+        seed=options.seed,
+        size=size,
+        stack=options.stack,
+        look=options.look,
+        distract=options.distract,
+        action_repeat=options.action_repeat,
+        imports=options.imports,
         in_process=in_process,
     )
 

@@ -245,3 +245,8 @@ def test_six_hundred_runs_are_aggregated_in_seconds() -> None:
         for other in variants:
             improvement_interval(scores[:, :, -1], other[:, :, -1])
     assert time.process_time() - start < 20
+
+
+def test_a_score_on_a_level_is_not_above_it() -> None:
+    low, high = profile_band([[0.5], [0.5]], [0.4, 0.5, 0.6])
+    assert low.tolist() == high.tolist() == [1, 0, 0]

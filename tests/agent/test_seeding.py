@@ -141,3 +141,16 @@ def test_gpu_streams_go_on() -> None:
     other.load_state_dict(streams.state_dict())
     drawn = [torch.rand(5, generator=s.torch("policy", "cuda"), device="cuda") for s in (streams, other)]
     assert torch.equal(*drawn)
+
+
+def test_generators_of_episodes_are_functions_of_name_number_and_seed() -> None:
+    def drawn(seed: int, name: StreamName, index: int) -> float:
+        return float(Streams(seed).episode_generator(name, index).random())
+
+    streams = Streams(1)
+    streams.numpy("policy").random(7)
+    assert streams.episode_generator("policy", 3).random() == drawn(1, "policy", 3)
+    keys: list[tuple[int, StreamName, int]] = [(1, "policy", k) for k in range(50)]
+    keys += [(2, "policy", 3), (1, "augment", 3)]
+    assert len({drawn(*key) for key in keys}) == len(keys)
+    assert float(Streams(1).numpy("policy").random()) not in {drawn(*key) for key in keys}
