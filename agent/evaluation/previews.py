@@ -68,7 +68,7 @@ def _contact_sheet(groups: list[tuple[Image.Image, ...]], title: str, across: in
     group_width = len(_LABELS) * (cell_width + _GAP) - _GAP
     row_height = _LABEL + 2 * _GAP + cell_height + _GAP
     across = min(across, len(groups))
-    top = _MARGIN + _TITLE + _GAP
+    top = _MARGIN + _TITLE + 3 * _GAP
     width = 2 * _MARGIN + across * (group_width + _GROUP_GAP) - _GROUP_GAP
     title_font, label_font = ImageFont.load_default(_TITLE), ImageFont.load_default(_LABEL)
     width = max(width, 2 * _MARGIN + math.ceil(title_font.getlength(title)))

@@ -17,6 +17,7 @@ from agent.graphed import WARM_UP, GraphedUpdate
 from agent.loop import Loop
 from agent.replay import Replay
 from agent.seeding import Streams
+from configs.pretraining import ViewOptions
 from configs.schema import Config, ControlName
 from envs.counting import CountingEnv
 from envs.spec import EnvSpec, Observation, Transition
@@ -24,6 +25,9 @@ from envs.vector import SerialPool
 from tests.objectives import EVERY_OBJECTIVE
 from world_model.augment import draw_shifts, shift
 from world_model.batch import Batch
+from world_model.views.parameters import draw_parameters
+from world_model.views.pipeline import apply_view
+from world_model.views.randomness import keyed_uniforms
 
 pytestmark = pytest.mark.gpu
 
@@ -190,6 +194,23 @@ def test_replay_on_the_device_equals_that_in_ram() -> None:
     for name, value in vars(on_device).items():
         assert value.device == CUDA
         assert torch.equal(value.cpu(), vars(in_ram)[name]), name
+
+
+def test_views_are_those_of_the_cpu() -> None:
+    options = ViewOptions(
+        resized_crop=0.7, flip=0.5, jitter=0.8, grey=0.4, blur=0.6, solarise=0.3, cutout=0.5
+    )
+    stacks = torch.randint(0, 256, (40, 9, 64, 64), dtype=torch.uint8)
+    found = []
+    for device in (CPU, CUDA):
+        uniforms = keyed_uniforms(torch.arange(40, device=device), seed=2**40, update=3, view=1)
+        found.append((uniforms, apply_view(stacks.to(device), draw_parameters(options, uniforms, (64, 64)))))
+    (here, on_cpu), (there, on_cuda) = found
+    assert there.device == on_cuda.device == CUDA
+    assert torch.equal(there.cpu(), here)
+    # solarising may turn a value that rounding has put on the other side of the middle
+    is_close = torch.isclose(on_cuda.cpu(), on_cpu, rtol=0, atol=0.01)
+    assert float(is_close.float().mean()) > 0.9999
 
 
 class NoStop:
