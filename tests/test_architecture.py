@@ -117,7 +117,7 @@ def test_command_line_imports_nothing_heavy() -> None:
     program = f"""
 import sys
 import agent, agent.evaluation, envs, world_model, world_model.objectives
-from scripts import cli, curves, doctor, evaluate, options, sweep, train
+from scripts import cli, curves, doctor, evaluate, export, options, probe, sweep, train
 print(sorted({heavy!r} & set(sys.modules)))
 """
     done = subprocess.run(
