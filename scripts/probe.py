@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,6 +18,7 @@ from scripts.wiring import resolve_device
 if TYPE_CHECKING:
     import torch
 
+    from agent.evaluation.probe import Probe
     from agent.evaluation.probe_data import ProbeData
     from envs.state import StateVariable
     from world_model.encoder_file import LoadedEncoder
@@ -29,7 +30,7 @@ RESERVED = ("random", "pixels", "supervised")
 class ProbeOptions(Options):
     """What encoders know of the state, beside a random encoder, raw pixels and a supervised encoder."""
 
-    encoder: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, Field(min_length=1)] = ()
+    encoder: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """PATH or NAME=PATH of an encoder's file, a run directory or a checkpoint; repeat it."""
     data: Path
     """Episode store, or a run directory."""
@@ -55,8 +56,9 @@ def main(arguments: Sequence[str]) -> int:
     named = named_paths(options.encoder)
 
     from agent.encoders import read_encoder
-    from agent.evaluation.probe import as_json, probe, table, warn_beside
+    from agent.evaluation.probe import probe, table, warn_beside
     from agent.evaluation.probe_data import check_readable, open_store, read_data
+    from agent.evaluation.probe_page import make_page
 
     device = resolve_device(options.device)
     loaded = {name: read_encoder(path) for name, path in named.items()}
@@ -66,34 +68,45 @@ def main(arguments: Sequence[str]) -> int:
         check_readable(name, each.encoder.facts, data)
     features, about = _features(loaded, data, options, device)
     probes = warn_beside({name: probe(each, data) for name, each in features.items()})
-    found = as_json(probes, data)
-    for name, text in about.items():
-        found["encoders"][name]["about"] = text
-    text = json.dumps(found, indent=2)
+    text = _as_text(probes, data, about)
     if options.out:
         _make(options.out)
         write_text(options.out / "probe.json", f"{text}\n")
     print(text if options.as_json else table(probes))
     if options.out:
-        from agent.evaluation import probe_pictures as pictures
-        from agent.evaluation.probe_page import make_page
-
-        drawn = {
-            "Nearest neighbours in other episodes": options.out / "neighbours.png",
-            "Similarity of an episode's states to one another": options.out / "similarity.png",
-            "Features on their two main directions": options.out / "map.png",
-        }
-        for draw, path in zip(
-            (pictures.draw_neighbours, pictures.draw_similarities, pictures.draw_maps),
-            drawn.values(),
-            strict=True,
-        ):
-            path.unlink(missing_ok=True)  # of an earlier probe
-            draw(features, data, path)
-        write_text(options.out / "probe.html", make_page(probes, data, about, drawn))
+        _draw(features, data, options.out)
+        page = options.out / "probe.html"
+        write_text(page, make_page(probes, data, about, _pictures(options.out)))
         if not options.as_json:
-            print(f"page  {options.out / 'probe.html'}")
+            print(f"page  {page}")
     return 0
+
+
+def _as_text(probes: Mapping[str, Probe], data: ProbeData, about: Mapping[str, str]) -> str:
+    """All numbers as JSON, with what each encoder is in words."""
+    from agent.evaluation.probe import as_json
+
+    found = as_json(probes, data)
+    for name, words in about.items():
+        found["encoders"][name]["about"] = words
+    return json.dumps(found, indent=2)
+
+
+def _pictures(out: Path) -> dict[str, Path]:
+    return {
+        "Nearest neighbours in other episodes": out / "neighbours.png",
+        "Similarity of an episode's states to one another": out / "similarity.png",
+        "Features on their two main directions": out / "map.png",
+    }
+
+
+def _draw(features: Mapping[str, Features], data: ProbeData, out: Path) -> None:
+    from agent.evaluation import probe_pictures as pictures
+
+    draws = pictures.draw_neighbours, pictures.draw_similarities, pictures.draw_maps
+    for draw, path in zip(draws, _pictures(out).values(), strict=True):
+        path.unlink(missing_ok=True)  # of an earlier probe
+        draw(features, data, path)
 
 
 def named_paths(texts: Sequence[str]) -> dict[str, Path]:

@@ -192,7 +192,7 @@ def _pairs(
     rows = []
     for each in np.unique(episode):
         own = np.flatnonzero(episode == each)
-        starts = own[: len(own) - gap]
+        starts = own[: max(0, len(own) - gap)]
         if len(starts):
             rows.append(starts[rng.integers(min(room, len(starts))) :: room])
     return np.concatenate(rows) if rows else np.zeros(0, np.int64)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,10 +15,8 @@ from agent.evaluation.style import GREY, new_figure
 from envs.state import StateVariable
 from world_model.probing import Features, Floats, spread
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 QUERIES, NEIGHBOURS = 5, 4
+QUERY_COLOUR = (213, 94, 0)
 _MOST_POINTS = 3000
 _MAP_VARIABLES = 3
 
@@ -42,43 +39,43 @@ def nearest_elsewhere(
 
 
 def draw_neighbours(features: Mapping[str, Features], data: ProbeData, path: Path) -> None:
-    """Some test observations, and for each encoder the observations of other episodes nearest to them."""
+    """Some test observations, and for each encoder the observations of other episodes nearest to them.
+
+    Nothing is drawn where there are no frames.
+    """
+    if not data.episodes[0].frame.size:
+        return
     queries = spread(data.split.test, QUERIES)
     searched = np.arange(len(data.time))
-    columns = 1 + NEIGHBOURS
-    with new_figure(path, 0.4 + 0.85 * columns * len(features), 0.8 + 0.95 * len(queries)) as figure:
-        grid = figure.add_gridspec(
-            len(queries), columns * len(features), left=0.01, right=0.99, top=0.86, bottom=0.01,
-            wspace=0.06, hspace=0.06,
-        )  # fmt: skip
-        for block, (name, rows) in enumerate(features.items()):
-            for line, query in enumerate(queries):
+    width = 0.2 + 0.85 * (1 + NEIGHBOURS) * len(features)
+    with new_figure(path, width, 0.8 + 0.9 * len(queries)) as figure:
+        for place, (name, rows) in enumerate(features.items()):
+            axes = figure.add_axes((place / len(features), 0.01, 0.98 / len(features), 0.82))
+            lines = []
+            for query in queries:
                 found = nearest_elsewhere(rows, data.episode, int(query), searched, NEIGHBOURS)
-                frames = data.frames(np.array([query, *found]))
-                for place, frame in enumerate(frames):
-                    axes = figure.add_subplot(grid[line, block * columns + place])
-                    _image(axes, frame, is_query=place == 0)
-                    if line == 0 and place == 0:
-                        axes.set_title(name, fontsize=10, loc="left", pad=4)
+                lines.append(_strip(data.frames(np.array([query, *found]))))
+            axes.imshow(np.concatenate(lines), aspect="auto")
+            axes.set_axis_off()
+            axes.set_title(name, fontsize=10, loc="left", pad=4)
         figure.text(
             0.01,
-            0.955,
+            0.95,
             "observations (framed) and the nearest ones of other episodes",
             fontsize=11,
             color=GREY,
         )
 
 
-def _image(axes: Axes, frame: NDArray[np.uint8], *, is_query: bool) -> None:
-    """A frame, uint8 (3, H, W); blank where nothing was drawn."""
-    if frame.size:
-        axes.imshow(frame.transpose(1, 2, 0))
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(is_query)
-        spine.set_linewidth(2.0)
-        spine.set_edgecolor("#D55E00")
+def _strip(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Frames, uint8 (n, 3, H, W), side by side with margins, that of the first one coloured: (H', W', 3)."""
+    margin = max(1, frames.shape[-1] // 24)
+    edges = ((0, 0), (margin, margin), (margin, margin), (0, 0))
+    padded = np.pad(frames.transpose(0, 2, 3, 1), edges, constant_values=255)
+    colour = np.array(QUERY_COLOUR, np.uint8)
+    padded[0, :margin] = padded[0, -margin:] = colour
+    padded[0, :, :margin] = padded[0, :, -margin:] = colour
+    return np.concatenate(list(padded), axis=1)
 
 
 def draw_similarities(features: Mapping[str, Features], data: ProbeData, path: Path) -> None:
