@@ -228,6 +228,8 @@ def _make_directory(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{path} cannot be made ({error.strerror}): give another target") from error
+    if not os.access(path, os.W_OK):
+        raise ConfigError(f"{path} is not writable: give another target")
 
 
 def _bar(name: str) -> Callable[[Sequence[Item]], Iterable[Item]]:

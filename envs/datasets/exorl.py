@@ -65,7 +65,10 @@ class ExorlSource(Source):
 
     def info(self, index: int, steps: int) -> EpisodeInfo:
         """See `Source`; frames are drawn anew, without distractors."""
-        return replace(super().info(index, steps), distract=NO_DISTRACTORS)
+        info = super().info(index, steps)
+        if info.distract != NO_DISTRACTORS:
+            self.note(f"frames were recorded with distractors ({info.distract}), and are drawn without")
+        return replace(info, distract=NO_DISTRACTORS)
 
 
 class ExorlSink(Sink):

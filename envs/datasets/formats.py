@@ -98,15 +98,21 @@ def export_episodes(
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise DatasetError(f"{target} exists: delete it, or give another target")
     partial = target.absolute().with_name(f"{target.absolute().name}.partial")
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
-    sink = make(partial)
-    ids = store.ids()
-    for place in progress(range(len(ids))):
-        sink.write(place, store.read(ids[place]))
-    sink.close()
-    os.replace(partial, target)
+    try:
+        if partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise DatasetError(f"{partial} cannot be made ({error.strerror}): give another target") from error
+    try:
+        sink = make(partial)
+        ids = store.ids()
+        for place in progress(range(len(ids))):
+            sink.write(place, store.read(ids[place]))
+        sink.close()
+        os.replace(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def make_sink(name: FormatName, target: Path, *, hdf5: bool, minari_root: Path) -> Callable[[Path], Sink]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from agent.checkpoint import write_atomically
 from envs.datasets.base import MOST_BYTES, DatasetError, number_of_bytes
 
 _MOST_MEMBERS = 100
+_NAME = re.compile(r"\w[\w-]*\.npy")
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -52,7 +54,7 @@ def _checked_members(archive: zipfile.ZipFile) -> list[str]:
     if len(names) > _MOST_MEMBERS or len(set(names)) < len(names):
         raise ValueError(f"it has {len(names)} members, {len(set(names))} of them different")
     for name in names:
-        if not name.endswith(".npy") or not name.removesuffix(".npy").isidentifier():
+        if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no name of an array")
     declared = sum(entry.file_size for entry in entries)
     if declared > MOST_BYTES:
@@ -64,7 +66,7 @@ def _read(archive: zipfile.ZipFile, name: str, wanted: Collection[str]) -> np.nd
     """An array; None for one that is not wanted, whose header is checked all the same."""
     with archive.open(f"{name}.npy") as member:
         shape, is_fortran, dtype, start = _header(member)
-        if dtype.kind not in "biuf":
+        if dtype.hasobject or (name in wanted and dtype.kind not in "biuf"):
             raise ValueError(f"{name} has dtype {dtype}: expected numbers, and no objects are read")
         size = archive.getinfo(f"{name}.npy").file_size - start
         if size != number_of_bytes(shape, dtype.itemsize):

@@ -104,6 +104,13 @@ def test_array_that_is_not_as_large_as_it_says_is_refused(shape: tuple[int, ...]
         read_npz(path, ["action"])
 
 
+def test_words_that_nobody_asked_for_are_no_harm(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", action=np.ones(2), words=np.array(["walk"]))
+    assert list(read_npz(tmp_path / "a.npz", ["action"])) == ["action"]
+    with pytest.raises(DatasetError, match="words has dtype <U4"):
+        read_npz(tmp_path / "a.npz", ["words"])
+
+
 def test_changed_bytes_do_not_pass_the_checksum(tmp_path: Path) -> None:
     data = npy(np.arange(100, dtype=np.uint8))
     path = archive(tmp_path / "a.npz", {"action.npy": data})
