@@ -18,7 +18,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from configs.pretraining import RECIPES, ViewOptions
+from configs.views import RECIPES, ViewOptions
 from envs import make_env
 from scripts.launch import restart_with_allocator
 from world_model.views.parameters import draw_parameters

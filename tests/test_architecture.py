@@ -126,7 +126,8 @@ def test_command_line_imports_nothing_heavy() -> None:
 import sys
 import agent, agent.evaluation, configs.views, envs, envs.datasets
 import world_model, world_model.objectives, world_model.pretrain, world_model.views
-from scripts import cli, collect, curves, data, doctor, evaluate, export, options, pretrain, probe, sweep, train
+from scripts import cli, collect, curves, data, doctor, evaluate, export
+from scripts import options, pretrain, probe, sweep, train
 print(sorted({heavy!r} & set(sys.modules)))
 """
     done = subprocess.run(
