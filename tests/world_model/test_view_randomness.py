@@ -48,7 +48,7 @@ def test_keyed_numbers_depend_on_the_sample_alone(samples: list[int], data: st.D
 
 
 def test_every_argument_of_keyed_numbers_matters() -> None:
-    far_apart = torch.tensor([0, 1, 2**32, -1, 2**62])
+    far_apart = torch.tensor([0, 1, 2**32, -1, 2**62, -(2**63)])
     drawn = [
         keyed_uniforms(far_apart, seed=seed, update=update, view=view)
         for seed in (0, 1, 2**32, 2**64 - 1)

@@ -156,9 +156,21 @@ def test_shares_are_those_of_the_options() -> None:
     parameters = drawn(EVERYTHING, MANY)
     for name in parameters.draws:
         assert share(parameters, name) == pytest.approx(getattr(EVERYTHING, name), abs=4 * 0.5 / MANY**0.5)
-    chosen = np.array([draw.is_chosen.numpy() for draw in parameters.draws.values()])
-    related = np.corrcoef(chosen) - np.eye(len(chosen))
-    assert np.abs(related).max() < 5 / MANY**0.5, "independently of one another"
+
+
+def test_no_operation_hangs_on_the_numbers_of_another() -> None:
+    draws = drawn(EVERYTHING, MANY).draws
+    for name, draw in draws.items():
+        for other, its in draws.items():
+            for column in (its.is_chosen.double(), *its.values.T) if name != other else ():
+                related = np.corrcoef(draw.is_chosen.numpy(), column.numpy())[0, 1]
+                assert abs(related) < 5 / MANY**0.5, (name, other)
+
+
+def test_parameters_move_to_a_device() -> None:
+    moved = drawn(EVERYTHING, 3).to(torch.device("meta"))
+    assert {draw.values.device.type for draw in moved.draws.values()} == {"meta"}
+    assert {draw.is_chosen.device.type for draw in moved.draws.values()} == {"meta"}
 
 
 def test_second_views_may_differ() -> None:

@@ -129,7 +129,7 @@ def _crop(options: ViewOptions, u: Tensor, frame_size: Size) -> Tensor:
 
 def _shift(options: ViewOptions, u: Tensor, frame_size: Size) -> Tensor:
     padding = options.shift_padding
-    return (u * (2 * padding + 1)).floor().clamp(max=2 * padding) - padding
+    return (u * (2 * padding + 1)).floor() - padding
 
 
 def _nothing(options: ViewOptions, u: Tensor, frame_size: Size) -> Tensor:
@@ -177,8 +177,8 @@ def _within(limits: tuple[float, float], u: Tensor) -> Tensor:
 
 
 def _integer(u: Tensor, largest: Tensor) -> Tensor:
-    """Whole numbers 0..largest, equally likely."""
-    return torch.minimum((u * (largest + 1)).floor(), largest)
+    """Whole numbers 0..largest, equally likely; in float64 no product reaches the next one."""
+    return (u * (largest + 1)).floor()
 
 
 # Beside one number that decides whether a row is chosen: how many an operation needs, and what they mean.
