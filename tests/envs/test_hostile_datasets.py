@@ -306,6 +306,13 @@ def test_images_that_are_none_are_refused(case: str, tmp_path: Path) -> None:
         ImagesSource(tmp_path, READING).read(0)
 
 
+def test_enormous_image_is_not_unpacked(tmp_path: Path) -> None:
+    for name in ("0.png", "1.png"):
+        (tmp_path / name).write_bytes(huge_png(8000))
+    with pytest.raises(DatasetError, match=r"0\.png is damaged or no image \(8000 x 8000 is too large"):
+        ImagesSource(tmp_path, READING).read(0)
+
+
 @pytest.mark.parametrize(
     "line",
     [
