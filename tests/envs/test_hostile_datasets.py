@@ -285,9 +285,13 @@ def test_metadata_of_minari_is_not_trusted(changes: dict[str, Any], message: str
 
 
 def huge_png(side: int) -> bytes:
-    """The first bytes of a picture that says that it is enormous."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    """A picture that says that it is enormous, and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100)))
 
 
 @pytest.mark.parametrize("case", ["truncated", "text", "huge", "larger", "empty", "other format", "link"])
