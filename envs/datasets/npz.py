@@ -73,8 +73,7 @@ def _read(archive: zipfile.ZipFile, name: str, wanted: Collection[str]) -> np.nd
             raise ValueError(f"{name} says {dtype} {shape}, and holds {size:,} bytes")
         if name not in wanted:
             return None
-        # one more byte is asked for, so that the end is reached and the checksum compared
-        data = member.read(size + 1)
+        data = member.read()  # to the end, where the checksum is compared
         return np.frombuffer(data, dtype).reshape(shape, order="F" if is_fortran else "C")
 
 

@@ -285,9 +285,13 @@ def test_metadata_of_minari_is_not_trusted(changes: dict[str, Any], message: str
 
 
 def huge_png(side: int) -> bytes:
-    """The first bytes of a picture that says that it is enormous."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    """A picture that says that it is enormous, and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100)))
 
 
 @pytest.mark.parametrize("case", ["truncated", "text", "huge", "larger", "empty", "other format", "link"])
@@ -303,6 +307,13 @@ def test_images_that_are_none_are_refused(case: str, tmp_path: Path) -> None:
     else:
         bad.write_bytes(data.get(case, b"%!PS-Adobe" if case == "other format" else b""))
     with pytest.raises(DatasetError, match=str(bad)):
+        ImagesSource(tmp_path, READING).read(0)
+
+
+def test_enormous_image_is_not_unpacked(tmp_path: Path) -> None:
+    for name in ("0.png", "1.png"):
+        (tmp_path / name).write_bytes(huge_png(8000))
+    with pytest.raises(DatasetError, match=r"0\.png is damaged or no image \(8000 x 8000 is too large"):
         ImagesSource(tmp_path, READING).read(0)
 
 
