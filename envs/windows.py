@@ -208,7 +208,11 @@ class EpisodeReader:
         if not field.entries:
             return np.empty((count, *field.shape), field.dtype)
         begin = int(self._offsets[episode, field.column]) + first * field.row_bytes
-        flat = np.frombuffer(self._map(episode), field.dtype, count * field.entries, begin)
+        mapped = self._map(episode)
+        if count * field.row_bytes > mmap.PAGESIZE:
+            page = begin - begin % mmap.PAGESIZE
+            mapped.madvise(mmap.MADV_WILLNEED, page, begin + count * field.row_bytes - page)
+        flat = np.frombuffer(mapped, field.dtype, count * field.entries, begin)
         return flat.reshape(count, *field.shape)
 
     def _map(self, episode: int) -> mmap.mmap:
@@ -235,7 +239,11 @@ def _mapped(path: Path, expected_size: int) -> mmap.mmap:
     try:
         if (size := os.fstat(descriptor).st_size) != expected_size:
             raise OSError(f"it had {expected_size} bytes, and has {size}")
-        return mmap.mmap(descriptor, expected_size, access=mmap.ACCESS_READ)
+        mapped = mmap.mmap(descriptor, expected_size, access=mmap.ACCESS_READ)
+        # Else the system reads around each page that is not in memory, often megabytes: random windows of a
+        # dataset larger than memory would then cost twenty times what was asked for. `_view` says what is.
+        mapped.madvise(mmap.MADV_RANDOM)
+        return mapped
     finally:
         os.close(descriptor)  # the map holds one of its own
 

@@ -237,7 +237,7 @@ def test_a_long_episode_is_waited_for(collection: Collection, monkeypatch: pytes
 
 
 def test_no_more_is_begun_than_is_needed(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun = []
+    begun: list[int] = []
     reset = SerialPool.reset
 
     def watched(pool: SerialPool, seeds: dict[int, int]) -> Any:
