@@ -108,6 +108,22 @@ def test_captured_updates_equal_eager_ones(
     assert_close(found, expected, rel=1e-3 if precision == "float32" else 0.05, abs=1e-3)
 
 
+def test_an_encoder_thaws_under_captured_updates(make_agent: MakeAgent, batches: list[Batch]) -> None:
+    """Updates that leave it alone are a graph of their own."""
+    eager, agent = make_agent(CUDA), make_agent(CUDA, training={"cuda_graph": True})
+    generator = torch.Generator(CUDA).manual_seed(0)
+    update = GraphedUpdate(agent, torch.Generator(CUDA).manual_seed(0))
+    start = agent.model.encoder.linear.weight.detach().clone()
+    expected, found = [], []
+    for learns in (False, True):
+        for batch in batches:
+            eager.learns_encoder = agent.learns_encoder = learns
+            expected.append(scalars(eager.update(batch.to(CUDA), generator)))
+            found.append(scalars(update(batch.to(CUDA))))
+        assert torch.equal(agent.model.encoder.linear.weight, start) != learns
+    assert_close(found, expected, rel=1e-3, abs=1e-3)
+
+
 def test_captured_updates_draw_anew_each_time(
     env_spec: EnvSpec, tiny_config: Callable[..., Config], batches: list[Batch]
 ) -> None:

@@ -120,6 +120,17 @@ def test_each_target_has_the_penalty_that_suits_it(rng: np.random.Generator) -> 
     assert unknowable is not None and -0.1 < unknowable < 0.1
 
 
+def test_penalties_are_chosen_on_validation_episodes(
+    rng: np.random.Generator, episode: NDArray[np.int64]
+) -> None:
+    """Where those say that the features mean nothing, the mean is predicted, whatever the test rows say."""
+    features = rng.normal(size=(len(episode), 5))
+    target = features @ rng.normal(size=5)
+    split = split_by_episode(episode)
+    target[split.validation] = -target[split.validation]
+    assert score(features, target, split) == pytest.approx(0, abs=0.02)
+
+
 def test_a_unit_changes_nothing(rng: np.random.Generator, episode: NDArray[np.int64]) -> None:
     features = rng.normal(size=(len(episode), 5))
     target = features @ rng.normal(size=5) + rng.normal(size=len(episode))
