@@ -135,6 +135,17 @@ def test_numbers_of_one_task_by_hand(tmp_path: Path) -> None:
     assert scorecard(scope, "cpu", 30_001, GRID, "frames", FAST) is None
 
 
+def test_areas_of_several_tasks_are_aggregated_by_their_iqm(tmp_path: Path) -> None:
+    ends = {TASKS[0]: (30.0, 300.0, 900.0), TASKS[1]: (60.0, 600.0, 990.0)}
+    runs = {(task, "cpu", seed): line(ends[task][seed]) for task in TASKS for seed in range(3)}
+    card = scorecard(
+        scopes_of(write_suite(tmp_path, runs))[0][AGGREGATE], "cpu", 30_000, GRID, "frames", FAST
+    )
+    assert card is not None and card.area is not None
+    # of the six areas, 0.02 to 0.66, the middle four: one each end is cut, 6 // 4
+    assert card.area.value == pytest.approx((60 + 300 + 600 + 900) / 4 * 2 / 3 / 1000)
+
+
 def test_what_a_return_took_counts_runs_that_never_got_there(tmp_path: Path) -> None:
     runs = {(TASKS[0], "cpu", seed): line(end) for seed, end in enumerate((90.0, 600.0, 900.0))}
     scope = scopes_of(write_suite(tmp_path, runs))[0][TASKS[0]]
