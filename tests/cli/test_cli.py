@@ -98,7 +98,7 @@ def test_train_help_documents_every_option() -> None:
         group, _, last = name.rpartition(".")
         negated = f"--{group}.no-{last}" if group else f"--no-{last}"
         assert f"--{name} " in text or f"{negated} " in text, name
-        assert " ".join(description.split()[:6]) in text, name  # long ones go on in the next line
+        assert description[:30] in text, name  # long ones go on in the next line
 
 
 def test_bench_help_has_what_it_uses_alone() -> None:
