@@ -283,7 +283,7 @@ def barlow_twins(x: Tensor, y: Tensor, *, off_diagonal: float = 5e-3) -> Tensor:
     if not off_diagonal >= 0:
         raise ValueError(f"expected off_diagonal >= 0, found {off_diagonal}")
     with torch.autocast(x.device.type, enabled=False):
-        x, y = (_standardised(features) for features in at_least_float32(x, y))
+        x, y = (standardised(features) for features in at_least_float32(x, y))
         correlation = x.T @ y / len(x)
         diagonal = correlation.diagonal()
         return (1 - diagonal).square().sum() + off_diagonal * _off_diagonal_squares(correlation)
@@ -378,7 +378,7 @@ def _distance(x: Tensor, y: Tensor) -> Tensor:
     return distance
 
 
-def _standardised(features: Tensor) -> Tensor:
+def standardised(features: Tensor) -> Tensor:
     """Columns with mean 0 and variance 1 over the rows (biased, eps 1e-5), (B, P) -> (B, P)."""
     centred = features - features.mean(dim=0)
     return centred * (centred.square().mean(dim=0) + 1e-5).rsqrt()

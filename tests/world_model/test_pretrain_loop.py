@@ -127,3 +127,10 @@ def test_a_method_learns_what_it_compares(tmp_path: Path) -> None:
 
     assert retrieval(trainer.method) > retrieval(untrained) + 0.2
     assert after.seconds > 0
+
+
+@pytest.mark.parametrize("name", ["byol", "moco v3"])
+def test_latents_spread_out(name: str, tmp_path: Path) -> None:
+    config = config_of(name, updates=80, batch={"size": 64}, logging=QUIET | {"every_updates": 80})
+    _, progress = run(config, tmp_path)
+    assert progress.metrics["train/rank_me"] > progress.first_rank

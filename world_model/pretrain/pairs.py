@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from configs.pretrain import MethodOptions
 from world_model.encoder import Encoder
 from world_model.layers import mlp
-from world_model.losses import byol, info_nce, nt_xent
+from world_model.losses import byol, info_nce, nt_xent, standardised
 from world_model.memory import EMPTY, KeyQueue
 from world_model.nearness import choose_far, is_near
 from world_model.pretrain.method import MomentumMethod, PairMethod
@@ -127,13 +127,20 @@ class MoCo3(_Predicting):
 class BYOL(_Predicting):
     """Each half's prediction near the other's key, and nothing to keep apart.
 
-    Source: Grill et al. 2020, arXiv:2006.07733, eq. 2, both ways; heads have LayerNorm.
+    Heads have LayerNorm, and keys are standardised over the batch of all processes. Without that, which is
+    what BatchNorm in the heads of the paper does, all latents become one within 100 updates.
+
+    Source: Grill et al. 2020, arXiv:2006.07733, eq. 2, both ways.
     """
 
     def losses(self, rows: Rows) -> dict[str, Tensor]:
         """Loss `bootstrap`."""
-        both = [byol(rows[f"prediction_{i}"], rows[f"key_{j}"]) for i, j in ((1, 2), (2, 1))]
+        both = [byol(rows[f"prediction_{i}"], standardised(rows[f"key_{j}"])) for i, j in ((1, 2), (2, 1))]
         return {"bootstrap": (both[0] + both[1]).mean()}
+
+    def compared(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Predictions from first halves and standardised keys of second ones."""
+        return rows["prediction_1"], standardised(rows["key_2"])
 
 
 class Redundancy(PairMethod):
