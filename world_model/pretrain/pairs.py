@@ -36,7 +36,25 @@ class SimCLR(PairMethod):
         return {"contrast": loss.mean()}
 
 
-class MoCo(MomentumMethod):
+class _Matching(MomentumMethod):
+    """Queries from first halves, momentum keys from second ones."""
+
+    def embed(self, samples: Samples, views: Views) -> Rows:
+        """Projections `query` and `key`, (B, P) each, and where the keys are from."""
+        assert isinstance(samples, Pairs)
+        return {
+            "query": self.query(samples, views, 0),
+            "key": self.key(samples, views, 1),
+            "episode": samples.episode,
+            "time": samples.later_time,
+        }
+
+    def compared(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Queries and keys."""
+        return rows["query"], rows["key"]
+
+
+class MoCo(_Matching):
     """Each query has to find its momentum key among earlier keys (v1, v2): a dictionary as a queue.
 
     The other keys of the batch are negatives, too: they are the queue's newest at the next step.
@@ -51,16 +69,6 @@ class MoCo(MomentumMethod):
             self.projection = nn.Linear(latent_dim, options.projection_dim)
             self._start_averages()
         self.queue = KeyQueue(options.queue, options.projection_dim) if options.queue else None
-
-    def embed(self, samples: Samples, views: Views) -> Rows:
-        """Projections `query` and `key`, (B, P) each, and where the keys are from."""
-        assert isinstance(samples, Pairs)
-        return {
-            "query": self.query(samples, views, 0),
-            "key": self.key(samples, views, 1),
-            "episode": samples.episode,
-            "time": samples.later_time,
-        }
 
     def losses(self, rows: Rows) -> dict[str, Tensor]:
         """Loss `contrast`."""
@@ -82,10 +90,6 @@ class MoCo(MomentumMethod):
         super().after_step(rows, momentum)
         if self.queue is not None:
             self.queue.push(rows["key"], rows["episode"], rows["time"])
-
-    def compared(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        """Queries and keys."""
-        return rows["query"], rows["key"]
 
 
 class _Predicting(MomentumMethod):
@@ -163,7 +167,7 @@ class Redundancy(PairMethod):
         return {"redundancy": self.loss(rows["view_1"], rows["view_2"])}
 
 
-class Distances(MomentumMethod):
+class Distances(_Matching):
     """Queries near their own keys, and away from one far key each: triplet, margin.
 
     The negative is a key of the same episode further away than the near window, where the batch has one, else
@@ -182,16 +186,6 @@ class Distances(MomentumMethod):
         super().__init__(encoder, latent_dim, options)
         self.loss = loss
 
-    def embed(self, samples: Samples, views: Views) -> Rows:
-        """Projections `query` and `key`, (B, P) each, and where the keys are from."""
-        assert isinstance(samples, Pairs)
-        return {
-            "query": self.query(samples, views, 0),
-            "key": self.key(samples, views, 1),
-            "episode": samples.episode,
-            "time": samples.later_time,
-        }
-
     def losses(self, rows: Rows) -> dict[str, Tensor]:
         """Loss `distance`."""
         episode, time = rows["episode"], rows["time"]
@@ -199,7 +193,3 @@ class Distances(MomentumMethod):
         negative = rows["key"][choose_far(near, episode[:, None] == episode)]
         loss = self.loss(rows["query"], rows["key"], negative, self.options.margin)
         return {"distance": loss.mean()}
-
-    def compared(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        """Queries and keys."""
-        return rows["query"], rows["key"]
