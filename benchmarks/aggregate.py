@@ -2,8 +2,8 @@
 
     python benchmarks/aggregate.py
 
-Curves are made up: 20 tasks, 5 variants, 6 seeds, as one CSV for each variant. Times of reading, statistics and
-pictures with page go to `benchmarks/results/aggregate.json`.
+Curves are made up: 20 tasks, 5 variants, 6 seeds, as one CSV for each variant. Times of reading, of the
+statistics, and of pictures with the page go to `benchmarks/results/aggregate.json`.
 """
 
 from __future__ import annotations
