@@ -35,6 +35,14 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "command_of", command_of)
 
 
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Jobs hear SIGINT, as below `nearfar sweep`; what a shell has put in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     pytest.importorskip("submitit", reason="the engine slurm is an extra")
