@@ -13,15 +13,16 @@ import numpy as np
 
 from configs.distractors import NO_DISTRACTORS
 from envs.datasets import provenance
-from envs.datasets.base import DatasetError, Reading, Sink, Source, in_order
+from envs.datasets.base import DatasetError, Reading, Sink
 from envs.datasets.conversion import as_numbers, shift, unshift
+from envs.datasets.files import FileSource, check_keys, files_of
 from envs.datasets.npz import read_npz, write_npz
 from envs.recording import Episode, EpisodeInfo
 
 _ARRAYS = ("observation", "action", "reward", "discount", "physics")
 
 
-class ExorlSource(Source):
+class ExorlSource(FileSource):
     """A folder of such files, or one of them."""
 
     look = "fast"
@@ -32,26 +33,12 @@ class ExorlSource(Source):
         Raises:
             DatasetError: there are none.
         """
-        super().__init__(path, reading)
-        self._files = files_of(path, ".npz")
-        self._recorded = provenance.load(self._files[0].parent)
-
-    def __len__(self) -> int:
-        """See `Source`."""
-        return len(self._files)
-
-    def name(self, index: int) -> str:
-        """See `Source`."""
-        return str(self._files[index])
-
-    def recorded(self, index: int) -> EpisodeInfo | None:
-        """See `Source`."""
-        return self._recorded.get(self._files[index].name)
+        super().__init__(path, reading, files_of(path, ".npz"))
 
     def arrays(self, index: int) -> dict[str, np.ndarray]:
         """See `Source`; frames are drawn from the physics states."""
-        rows = read_npz(self._files[index], _ARRAYS)
-        check_keys(self._files[index], rows, set(_ARRAYS) - {"observation"})
+        rows = read_npz(self.files[index], _ARRAYS)
+        check_keys(self.files[index], rows, set(_ARRAYS) - {"observation"})
         arrays = unshift({name: rows[name] for name in ("action", "reward", "discount")})
         observations = len(rows["action"])
         physics = as_numbers("physics", rows["physics"], (observations, -1), np.float64)
@@ -97,32 +84,3 @@ class ExorlSink(Sink):
 
     def close(self) -> None:
         """See `Sink`: every file is complete."""
-
-
-def files_of(path: Path, *endings: str) -> list[Path]:
-    """A file with one of these endings, or those in a folder, in the order of their names.
-
-    Raises:
-        DatasetError: there are none.
-    """
-    try:
-        found = [each for each in path.iterdir() if each.suffix in endings] if path.is_dir() else [path]
-    except OSError as error:
-        raise DatasetError(f"cannot read {path} ({error.strerror}): check its path") from error
-    if not path.is_dir() and (path.suffix not in endings or not path.is_file()):
-        raise DatasetError(f"{path} is no folder of {' or '.join(endings)} files, and no such file: check it")
-    if not found:
-        folders = [each.name for each in path.iterdir() if each.is_dir()]
-        inside = f"; it has the folders {', '.join(in_order(folders)[:8])}" if folders else ""
-        raise DatasetError(f"{path} holds no {' or '.join(endings)} files: name the folder that does{inside}")
-    return in_order(found)
-
-
-def check_keys(path: Path, rows: dict[str, np.ndarray], needed: set[str]) -> None:
-    """Raise if arrays are missing.
-
-    Raises:
-        DatasetError: some are.
-    """
-    if missing := needed - set(rows):
-        raise DatasetError(f"{path} has no {', '.join(sorted(missing))}: is it of this format?")

@@ -14,7 +14,7 @@ import numpy as np
 from envs.datasets import provenance
 from envs.datasets.base import DatasetError, Reading, Sink, Source
 from envs.datasets.conversion import as_frames, shift, unshift
-from envs.datasets.exorl import check_keys, files_of
+from envs.datasets.files import FileSource, check_keys, files_of
 from envs.datasets.hdf5 import Hdf5Reader, Hdf5Rows
 from envs.datasets.npz import read_npz, write_npz
 from envs.recording import Episode, EpisodeInfo
@@ -37,34 +37,16 @@ def open_v_d4rl(path: Path, reading: Reading) -> Source:
     return (NpzSource if files[0].suffix == ".npz" else Hdf5Source)(path, reading, files)
 
 
-class NpzSource(Source):
+class NpzSource(FileSource):
     """A file an episode."""
 
     action_repeat = _REPEAT
 
-    def __init__(self, path: Path, reading: Reading, files: list[Path]) -> None:
-        """Read so many files."""
-        super().__init__(path, reading)
-        self._files = files
-        self._recorded = provenance.load(files[0].parent)
-
-    def __len__(self) -> int:
-        """See `Source`."""
-        return len(self._files)
-
-    def name(self, index: int) -> str:
-        """See `Source`."""
-        return str(self._files[index])
-
-    def recorded(self, index: int) -> EpisodeInfo | None:
-        """See `Source`."""
-        return self._recorded.get(self._files[index].name)
-
     def arrays(self, index: int) -> dict[str, np.ndarray]:
         """See `Source`."""
         wanted = {"image", *_ROWS}
-        rows = read_npz(self._files[index], {*wanted, "is_terminal"})
-        check_keys(self._files[index], rows, wanted)
+        rows = read_npz(self.files[index], {*wanted, "is_terminal"})
+        check_keys(self.files[index], rows, wanted)
         images = rows.pop("image")
         return {"frame": as_frames(images, self.reading.size), **unshift(rows)}
 

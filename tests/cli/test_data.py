@@ -183,15 +183,20 @@ def test_mistakes_are_explained(
     assert not (ROOT / "there").exists()
 
 
-def test_exorl_of_a_task_that_cannot_be_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def write_states(folder: Path) -> None:
+    """An episode of ExORL, with states of three entries."""
     rows = {
         "action": np.zeros((5, 1)),
         "reward": np.zeros(5),
         "discount": np.ones(5),
         "physics": np.zeros((5, 3)),
     }
-    (tmp_path / "there").mkdir()
-    np.savez(tmp_path / "there" / "a.npz", **rows)  # type: ignore[arg-type]
+    folder.mkdir()
+    np.savez(folder / "a.npz", **rows)  # type: ignore[arg-type]
+
+
+def test_exorl_of_a_task_that_cannot_be_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_states(tmp_path / "there")
     call = ("import", "exorl", tmp_path / "there", tmp_path / "back", "--task")
     assert data(*call, "jaco_reach") == 2
     assert "physics states of jaco_reach cannot be drawn" in capsys.readouterr().err
@@ -199,14 +204,7 @@ def test_exorl_of_a_task_that_cannot_be_drawn(tmp_path: Path, capsys: pytest.Cap
 
 @pytest.mark.gl
 def test_exorl_of_another_task_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = {
-        "action": np.zeros((5, 1)),
-        "reward": np.zeros(5),
-        "discount": np.ones(5),
-        "physics": np.zeros((5, 3)),
-    }
-    (tmp_path / "there").mkdir()
-    np.savez(tmp_path / "there" / "a.npz", **rows)  # type: ignore[arg-type]
+    write_states(tmp_path / "there")
     assert data("import", "exorl", tmp_path / "there", tmp_path / "back", "--task", "cartpole-swingup") == 2
     assert "physics states of dmc/cartpole-swingup have 4 entries, found (3,)" in capsys.readouterr().err
 
