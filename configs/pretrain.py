@@ -39,6 +39,32 @@ WINDOWED = ("temporal", "predictive", "reconstruction", "supervised")
 """Methods that see what was done between observations: the agent's own objectives."""
 
 
+_COMPARED: tuple[MethodName, ...] = (
+    "simclr",
+    "moco",
+    "byol",
+    "barlow",
+    "vicreg",
+    "triplet",
+    "margin",
+    "clip",
+)
+_USED_BY: dict[str, tuple[MethodName, ...]] = {
+    "hidden_dim": _COMPARED,
+    "projection_dim": _COMPARED,
+    "temperature": ("simclr", "moco", "clip"),
+    "decoupled": ("simclr",),
+    "moco": ("moco",),
+    "queue": ("moco",),
+    "key_tau": ("moco", "byol", "triplet", "margin"),
+    "key_schedule": ("moco", "byol", "triplet", "margin"),
+    "margin": ("triplet", "margin"),
+    "near_window": ("triplet", "margin"),
+    "tile": ("simclr", "moco", "clip"),
+}
+"""Options of `pairs`, and the methods that they change."""
+
+
 class PositiveOptions(Options):
     """What makes two observations a positive pair."""
 
@@ -193,8 +219,20 @@ class PretrainConfig(Options):
                 f"positives are for methods that learn from pairs; {self.method} predicts what follows: "
                 "leave them out, or choose another method"
             )
-        if self.pairs.decoupled and self.method != "simclr":
-            raise ValueError(f"pairs.decoupled is for simclr, not for {self.method}: leave it out")
+        if self.method == "clip" and self.positives != PositiveOptions():
+            raise ValueError("positives of clip are the vectors of the same moment: leave positives out")
+        if not self.is_windowed and self.model.horizon != ModelOptions().horizon:
+            raise ValueError(
+                f"model.horizon is for {', '.join(WINDOWED)}, not for {self.method}: leave it out"
+            )
+        given = [name for name, value in self.pairs if value != getattr(MethodOptions(), name)]
+        for name in given:
+            if self.method not in _USED_BY[name]:
+                raise ValueError(
+                    f"pairs.{name} is for {', '.join(_USED_BY[name])}, not for {self.method}: leave it out"
+                )
+        if self.pairs.moco == "v3" and "queue" in given:
+            raise ValueError("moco v3 has no queue: leave pairs.queue out")
         if self.positives.by == "time" and self.views != find_recipe("shift"):
             raise ValueError(
                 "positives.by time compares observations as they are, without views: "

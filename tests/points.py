@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from configs.pretrain import MethodName, PretrainConfig
+from configs.pretrain import WINDOWED, MethodName, PretrainConfig
 from envs.episodes import EpisodeStore
 from envs.recording import Episode, EpisodeInfo
 from envs.spec import EnvSpec
@@ -22,23 +22,25 @@ from world_model.pretrain.source import Source
 
 SIZE, ACTIONS, VECTOR, STACK = 32, 2, 4, 2
 
-_PAIRS = {"hidden_dim": 32, "projection_dim": 16, "queue": 24}
+_PAIRS = {"hidden_dim": 32, "projection_dim": 16}
+_MOCO = _PAIRS | {"queue": 24}
 _SMALL: dict[str, Any] = {
     "model": {"latent_dim": 32, "encoder": {"channels": 8}, "horizon": 3},
-    "pairs": _PAIRS,
     "batch": {"size": 12},
     "stack": STACK,
 }
 VARIANTS: dict[str, dict[str, Any]] = {
-    **{name: {"method": name} for name in get_args(MethodName)},
-    "moco v1": {"method": "moco", "pairs": _PAIRS | {"moco": "v1"}},
+    **{name: {"method": name} for name in WINDOWED},
+    **{name: {"method": name, "pairs": _PAIRS} for name in get_args(MethodName) if name not in WINDOWED},
+    "moco": {"method": "moco", "pairs": _MOCO},
+    "moco v1": {"method": "moco", "pairs": _MOCO | {"moco": "v1"}},
     "moco v3": {"method": "moco", "pairs": _PAIRS | {"moco": "v3"}},
     "moco without a queue": {"method": "moco", "pairs": _PAIRS | {"queue": 0}},
     "decoupled": {"method": "simclr", "pairs": _PAIRS | {"decoupled": True}},
     "in tiles": {"method": "simclr", "pairs": _PAIRS | {"tile": 5}},
-    "state": {"method": "byol", "obs": "state"},
+    "state": {"method": "byol", "obs": "state", "pairs": _PAIRS},
     "both in windows": {"method": "temporal", "obs": "pixels+state"},
-    "lars": {"method": "simclr", "optimizer": {"name": "lars"}},
+    "lars": {"method": "simclr", "pairs": _PAIRS, "optimizer": {"name": "lars"}},
 }
 """Names of all methods and variations of them."""
 

@@ -20,8 +20,8 @@ from world_model.encoder_file import load_encoder
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
-    "--model.latent-dim", "32", "--model.encoder.channels", "8", "--pairs.hidden-dim", "32",
-    "--pairs.projection-dim", "16", "--batch.size", "8", "--updates", "6", "--logging.every-updates", "3",
+    "--model.latent-dim", "32", "--model.encoder.channels", "8", "--batch.size", "8", "--updates", "6",
+    "--logging.every-updates", "3",
     "--logging.checkpoint-every-updates", "4", "--logging.no-progress", "--threads", "1",
 ]  # fmt: skip
 

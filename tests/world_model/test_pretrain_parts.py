@@ -133,6 +133,11 @@ def test_episodes_that_are_too_short_are_left_out_or_refused() -> None:
         ({"positives": {"min_gap": 6, "max_gap": 5}}, "min_gap 6 exceeds max_gap 5"),
         ({"method": "temporal", "positives": {"by": "time"}}, "temporal predicts what follows"),
         ({"method": "byol", "pairs": {"decoupled": True}}, "decoupled is for simclr, not for byol"),
+        (
+            {"method": "temporal", "pairs": {"hidden_dim": 64}},
+            "hidden_dim is for simclr, .* not for temporal",
+        ),
+        ({"method": "moco", "pairs": {"moco": "v3", "queue": 8}}, "moco v3 has no queue"),
         ({"method": "clip", "obs": "state"}, "use obs pixels, not state"),
         ({"model": {"latent_dim": 20}}, "latent_dim 20 is not a multiple of simnorm_group 8"),
     ],
