@@ -6,15 +6,14 @@ under autocast, in float32.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from world_model.checks import check_info_nce, check_multi_positive, check_pair, check_scale, check_tile
+from world_model.tiles import tiled_cross_entropy
 
 Similarity = Literal["cosine", "dot", "bilinear"]
 
@@ -43,7 +42,7 @@ def info_nce(
         negatives: further keys for every row, (K, P), scored in the same way and never masked.
         mask: bool (B, B), True leaves that key out of that row's denominator.
         tile: rows scored at a time. Logits are then recomputed in the backward pass: same values and
-            gradients, memory linear in B.
+            gradients, memory linear in B, differentiable once.
 
     Returns:
         Loss per row in nats, (B,). Chance level is log(B).
@@ -67,7 +66,16 @@ def info_nce(
             query, keys = F.normalize(query, dim=1, eps=1e-12), F.normalize(keys, dim=1, eps=1e-12)
         query = query / temperature  # (B, P) is cheaper to divide than (B, B + K)
         positive = torch.arange(len(query), device=query.device)
-        return _in_tiles(_cross_entropy, tile, (query, positive, mask), keys)
+
+        def hide(logits: Tensor, start: int) -> None:
+            if mask is not None:
+                logits[:, : len(mask)].masked_fill_(mask[start : start + len(logits)], -torch.inf)
+
+        if tile is not None:
+            return tiled_cross_entropy(query, keys, positive, tile, hide)
+        logits = query @ keys.T
+        hide(logits, 0)
+        return F.cross_entropy(logits, positive, reduction="none")
 
 
 def nt_xent(
@@ -89,7 +97,7 @@ def nt_xent(
         temperature: divides the cosines, > 0.
         decoupled: leave the positive out of the denominator; needs B >= 2.
         tile: rows scored at a time. Logits are then recomputed in the backward pass: same values and
-            gradients, memory linear in B.
+            gradients, memory linear in B, differentiable once.
 
     Returns:
         Loss per view in nats, (2B,): rows of view_1, then of view_2. Chance level is log(2B - 1).
@@ -109,18 +117,22 @@ def nt_xent(
     with torch.autocast(view_1.device.type, enabled=False):
         views = F.normalize(torch.cat(at_least_float32(view_1, view_2)), dim=1, eps=1e-12)
         queries = views / temperature
-        itself = torch.arange(2 * rows, device=views.device)
-        positive = itself.roll(rows)
-        return _in_tiles(_view_entropy, tile, (queries, itself, positive), views, decoupled)
 
+        other = torch.arange(2 * rows, device=views.device).roll(rows)
 
-def _view_entropy(query: Tensor, itself: Tensor, positive: Tensor, views: Tensor, decoupled: bool) -> Tensor:
-    """Rows of `nt_xent`: (R, P), (R,), (R,), (2B, P) -> (R,)."""
-    logits = query @ views.T
-    own = logits.gather(1, positive[:, None])
-    hidden = [itself[:, None], positive[:, None]] if decoupled else [itself[:, None]]
-    others = logits.scatter(1, torch.cat(hidden, dim=1), -torch.inf)
-    return others.logsumexp(dim=1) - own.squeeze(1)
+        def hide(logits: Tensor, start: int) -> None:
+            logits.diagonal(start).fill_(-torch.inf)
+            if decoupled:
+                logits.scatter_(1, other[start : start + len(logits), None], -torch.inf)
+
+        if tile is not None:
+            return tiled_cross_entropy(queries, views, other, tile, hide)
+        logits = queries @ views.T
+        above_own = logits - logits.gather(
+            1, other[:, None]
+        )  # before the sum: small losses keep their digits
+        hide(above_own, 0)
+        return above_own.logsumexp(dim=1)
 
 
 def multi_positive_info_nce(
@@ -339,36 +351,6 @@ def at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
     for tensor in tensors:
         dtype = torch.promote_types(dtype, tensor.dtype)
     return tuple(tensor.to(dtype) for tensor in tensors)
-
-
-def _in_tiles(
-    rows_loss: Callable[..., Tensor], tile: int | None, rows: Sequence[Tensor | None], *shared: object
-) -> Tensor:
-    """`rows_loss(*rows, *shared)`, for `tile` rows at a time where that is asked for."""
-    if tile is None:
-        return rows_loss(*rows, *shared)
-    first = rows[0]
-    assert first is not None
-    return torch.cat(
-        [
-            checkpoint(  # keeps a tile's inputs only
-                rows_loss,
-                *(None if each is None else each[start : start + tile] for each in rows),
-                *shared,
-                use_reentrant=False,
-                preserve_rng_state=False,
-            )
-            for start in range(0, len(first), tile)
-        ]
-    )
-
-
-def _cross_entropy(query: Tensor, positive: Tensor, mask: Tensor | None, keys: Tensor) -> Tensor:
-    """-log_softmax(query @ keys.T) at column `positive` of each row; masks cover the first columns."""
-    logits = query @ keys.T
-    if mask is not None:
-        logits = logits.masked_fill(F.pad(mask, (0, len(keys) - mask.shape[1])), -torch.inf)
-    return F.cross_entropy(logits, positive, reduction="none")
 
 
 def _distance(x: Tensor, y: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from world_model.losses import byol, margin_contrastive, multi_positive_info_nce, nt_xent, triplet
+from world_model.losses import byol, info_nce, margin_contrastive, multi_positive_info_nce, nt_xent, triplet
 
 B, K, P = 6, 9, 5
 
@@ -55,6 +55,21 @@ def test_nt_xent_in_tiles_has_the_same_gradients(decoupled: bool) -> None:
         gradients.append(torch.autograd.grad((loss * draw(2 * B, seed=3)).sum(), views))
     for plain, tiled in zip(*gradients, strict=True):
         torch.testing.assert_close(tiled, plain, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("tile", [None, 5])
+def test_nt_xent_keeps_the_digits_of_small_losses(tile: int | None) -> None:
+    """As precise as log(1 + x) is in float32; a difference of two logits of about 50 is 10 times less so."""
+    views = [torch.eye(50).double() + 0.15 * draw(50, 50, seed=seed) for seed in (1, 2)]
+    exact = nt_xent(*views, temperature=0.01)
+    single = nt_xent(*(view.float() for view in views), temperature=0.01, tile=tile)
+    torch.testing.assert_close(single.double(), exact, rtol=3e-5, atol=3e-7)
+
+
+def test_keys_that_need_no_gradient_get_none_in_tiles() -> None:
+    query, key = draw(B, P, seed=1).requires_grad_(), draw(B, P, seed=2)
+    gradients = [torch.autograd.grad(info_nce(query, key, tile=tile).sum(), query)[0] for tile in (None, 2)]
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-10, atol=1e-14)
 
 
 def test_nt_xent_of_views_that_are_all_alike_is_chance() -> None:
