@@ -76,7 +76,11 @@ class ActorCritic(nn.Module):
 
     def value(self, state: Tensor) -> Tensor:
         """Value of following the averaged policy, mean over target critics, (..., Z + A) -> (...)."""
-        logits = self.target_critics(torch.cat((state, self.act(state)), dim=-1))
+        return self.target_q(state, self.act(state))
+
+    def target_q(self, state: Tensor, action: Tensor) -> Tensor:
+        """Mean value of the target critics, (..., Z + A), (..., A) -> (...)."""
+        logits = self.target_critics(torch.cat((state, action), dim=-1))
         return self.two_hot.decode(logits).mean(dim=0)
 
     @torch.no_grad()
@@ -121,10 +125,21 @@ class ActorCritic(nn.Module):
             (...), 0 where nothing counts; gradients reach the policy only.
         """
         raw = self.policy(state)
-        q = self.q_values(state, raw.tanh()).mean(dim=0)
-        self._update_scale(q.detach().where(alive, math.nan))
-        loss = -q / self.scale.clamp(min=1.0) + self.options.action_penalty * raw.square().mean(dim=-1)
+        q = self.relative_q(state, raw.tanh(), alive)
+        loss = -q + self.options.action_penalty * raw.square().mean(dim=-1)
         return loss.where(alive, 0.0)
+
+    @property
+    def range(self) -> Tensor:
+        """What Q-values are divided by, 0-d: their running range, if it is more than 1."""
+        return self.scale.clamp(min=1.0)
+
+    def relative_q(self, state: Tensor, action: Tensor, alive: Tensor | None = None) -> Tensor:
+        """Mean Q over its range, (..., Z + A), (..., A) -> (...); takes in the values that are `alive`."""
+        q = self.q_values(state, action).mean(dim=0)
+        if alive is not None:
+            self._update_scale(q.detach().where(alive, math.nan))
+        return q / self.range
 
     def imitation_loss(self, state: Tensor, action: Tensor) -> Tensor:
         """Squared distance of the policy's action from the recorded one, which the planner chose.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from agent.actor_critic import ActorCritic, discount_of, lambda_returns
 from agent.averaging import SteadyAverage
-from agent.planner import PLANNERS, Plan
+from agent.planner import PLANNERS, Plan, PlanningModel
 from configs.schema import Config
 from envs.spec import EnvSpec, Observation
 from world_model.batch import Batch, Latents
@@ -57,12 +57,20 @@ class Agent:
             "policy": self.actor_critic.policy.parameters(),
         }
         self.uses_cuda_graph = training.cuda_graph and device.type == "cuda"
-        self.optimizers = {
-            name: torch.optim.Adam(
-                group, lr=training.learning_rate, fused=True, capturable=self.uses_cuda_graph
-            )
-            for name, group in parameters.items()
-        }
+        self.optimizers = {name: self.make_optimizer(group) for name, group in parameters.items()}
+
+    def make_optimizer(self, parameters: Any) -> torch.optim.Adam:
+        """Adam as configured, on parameters or groups of them."""
+        learning_rate = self.config.training.learning_rate
+        return torch.optim.Adam(parameters, lr=learning_rate, fused=True, capturable=self.uses_cuda_graph)
+
+    @property
+    def behaviour(self) -> PlanningModel:
+        """The world as it is planned in where experience is collected."""
+        return self
+
+    def advance(self, frames: int) -> None:
+        """Follow schedules of the behaviour that are counted in frames; there are none here."""
 
     # What the planner needs to know of the world (agent.planner.PlanningModel), all of it by moving averages.
 
@@ -115,8 +123,17 @@ class Agent:
         Returns:
             Losses and diagnostics as detached 0-d tensors.
         """
-        options = self.config.actor_critic
         latents = self.model.encode(batch, generator)
+        metrics = self.learn(batch, latents, generator, imagine=imagine)
+        self.model.after_step()
+        self.actor_critic.after_step()
+        return metrics
+
+    def learn(
+        self, batch: Batch, latents: Latents, generator: torch.Generator, *, imagine: bool
+    ) -> dict[str, Tensor]:
+        """The gradient steps of an update, on a batch that is encoded; arguments as of `update`."""
+        options = self.config.actor_critic
         target = self.value_target(batch, latents, generator)
         metrics = self._update_model(batch, latents, target)
         state = torch.cat((latents.state.detach(), latents.state_key), dim=0)
@@ -131,8 +148,6 @@ class Agent:
         for _ in range(imagined):
             self._update_critics(seen, *self.imagined_returns(seen, generator), alive)
             self._update_policy(seen, alive, recorded)
-        self.model.after_step()
-        self.actor_critic.after_step()
         return metrics
 
     @torch.no_grad()
@@ -286,11 +301,26 @@ class Controller:
     """
 
     def __init__(
-        self, agent: Agent, envs: int, generator: torch.Generator, *, control: str | None = None
+        self,
+        agent: Agent,
+        envs: int,
+        generator: torch.Generator,
+        *,
+        control: str | None = None,
+        collects: bool = False,
     ) -> None:
-        """Control `envs` environments; `control` replaces the configured kind."""
+        """Control `envs` environments.
+
+        Args:
+            agent: who decides; it may go on learning.
+            envs: how many environments.
+            generator: draws candidates and exploration noise.
+            control: replaces the configured kind of planner.
+            collects: behave as the agent does to gather experience, instead of doing the task.
+        """
         options = agent.config.planner
         self.agent = agent
+        self.collects = collects
         self.generator = generator
         self.planner = PLANNERS[control or options.control](options)
         self.memory = self.planner.start(envs, agent.env_spec.action_dim, agent.device)
@@ -337,8 +367,9 @@ class Controller:
             Environment index -> float32 (A,) in [-1, 1].
         """
         rows = list(obs)
+        model = self.agent.behaviour if self.collects else self.agent
         self.plan = self.planner.plan(
-            self.agent, self._encode(obs), self.memory[rows], noise_std=noise_std, generator=self.generator
+            model, self._encode(obs), self.memory[rows], noise_std=noise_std, generator=self.generator
         )
         self._count += len(rows)
         self._gap += self.plan.offsets[:, 0].abs().mean(dim=1).sum()

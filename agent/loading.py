@@ -10,6 +10,7 @@ import torch
 from agent import checkpoint
 from agent.agent import Agent, Controller
 from agent.checkpoint import CheckpointError
+from agent.curious import make_agent
 from configs.load import load_config
 from envs.spec import EnvSpec, Observation
 
@@ -94,7 +95,7 @@ def load_agent(run: str | Path, *, device: str | torch.device = "cpu") -> Loaded
     state = checkpoint.load(path)
     config = load_config(path.parent.parent / "config.yaml")
     with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced
-        agent = Agent(EnvSpec(**state["env_spec"]), config, torch.device(device))
+        agent = make_agent(EnvSpec(**state["env_spec"]), config, torch.device(device))
     agent.load_state_dict(state["agent"], optimizers=False)
     agent.steady.swap()
     return LoadedAgent(agent, state["progress"]["frames"])

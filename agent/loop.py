@@ -22,7 +22,8 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from agent import checkpoint
-from agent.agent import Agent, Controller
+from agent.agent import Controller
+from agent.curious import make_agent
 from agent.graphed import make_update
 from agent.metering import Meter
 from agent.progress import Progress, StopRequest
@@ -109,10 +110,10 @@ class Loop:
         self.pool, self.eval_pool, self.streams = pool, eval_pool, streams
         with torch.random.fork_rng(devices=[]):  # networks are initialised from torch's global generator
             torch.manual_seed(int(streams.numpy("init").integers(2**63)))
-            self.agent = Agent(pool.env_spec, config, device)
+            self.agent = make_agent(pool.env_spec, config, device)
         if encoder is not None:
             start_from(self.agent, encoder)
-        self.controller = Controller(self.agent, pool.count, streams.torch("policy", device))
+        self.controller = Controller(self.agent, pool.count, streams.torch("policy", device), collects=True)
         self.replay = make_replay(config, pool, device)
         self.store = EpisodeStore(run_dir / "episodes")
         self.progress = Progress(
@@ -238,6 +239,7 @@ class Loop:
 
     def _collect(self) -> None:
         """One decision in every environment that runs."""
+        self.agent.advance(self.progress.frames)
         is_random = self.progress.frames < self.config.training.random_frames
         with self.meter.measure("acting"):
             actions = self._actions(is_random)

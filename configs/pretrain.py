@@ -7,18 +7,8 @@ from typing import Annotated, Literal
 import tyro
 from pydantic import Field, model_validator
 
-from configs.schema import (
-    EncoderOptions,
-    NonNegative,
-    NonNegativeFloat,
-    ObsName,
-    Options,
-    Positive,
-    PositiveFloat,
-    Rate,
-    Share,
-    WorldModelOptions,
-)
+from configs.options import NonNegative, NonNegativeFloat, Options, Positive, PositiveFloat, Rate, Share
+from configs.schema import EncoderOptions, ObsName, WorldModelOptions
 from configs.views import RecipeName, ViewOptions, find_recipe
 
 MethodName = Literal[

@@ -10,16 +10,11 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import tyro
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from configs.curiosity import CuriosityOptions
 from configs.distractors import NO_DISTRACTORS, DistractorText
-
-Positive = Annotated[int, Field(gt=0)]
-NonNegative = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(gt=0, le=1)]
+from configs.options import NonNegative, NonNegativeFloat, Options, Positive, PositiveFloat, Rate, Share
 
 SMALLEST_FRAME = 32  # pixels: the convolutions leave nothing of much smaller ones
 
@@ -40,12 +35,6 @@ ObjectiveName = Literal[
 ObsName = Literal["pixels", "state", "pixels+state"]
 EncoderMode = Literal["finetune", "frozen", "warmup"]
 ControlName = Literal["mppi", "cem", "icem", "random", "policy"]
-
-
-class Options(BaseModel):
-    """Base of all option groups: immutable, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class EncoderOptions(Options):
@@ -346,6 +335,10 @@ class Config(EnvironmentOptions):
     """Critic ensemble and policy."""
     planner: PlannerOptions = PlannerOptions()
     """Control."""
+    mode: Literal["task", "explore"] = "task"
+    """Learn the task, or explore without looking at its rewards."""
+    curiosity: CuriosityOptions = CuriosityOptions()
+    """The bonus for what is novel."""
     replay: ReplayOptions = ReplayOptions()
     """Experience in memory."""
     training: TrainingOptions = TrainingOptions()
@@ -371,6 +364,15 @@ class Config(EnvironmentOptions):
             raise ValueError(
                 f"encoder_mode {self.encoder_mode} is for an agent that starts from an encoder: "
                 "give encoder, too, or leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _explorers_are_curious(self) -> Config:
+        if self.mode == "explore" and self.curiosity.bonus == "none":
+            raise ValueError(
+                "mode explore learns from nothing but curiosity.bonus, which is none: "
+                "choose contrastive, surprise, knn or disagreement"
             )
         return self
 

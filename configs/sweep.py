@@ -22,7 +22,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 
 from configs.load import ConfigError, configure, describe, flatten, read_values, write_text
 from configs.names import offered_names
-from configs.schema import Config, Options
+from configs.options import Options
+from configs.schema import Config
 
 SWEEP_DIRECTORY = Path(__file__).parent / "sweeps"
 

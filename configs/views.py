@@ -9,7 +9,8 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, model_validator
 
 from configs.names import offered_names
-from configs.schema import EncoderOptions, NonNegative, Options, PositiveFloat, Rate, Share
+from configs.options import NonNegative, Options, PositiveFloat, Rate, Share
+from configs.schema import EncoderOptions
 
 Strength = Annotated[float, Field(ge=0, le=2)]
 RecipeName = Literal["none", "shift", "curl", "colour", "simclr", "moco-v1", "moco-v2", "byol"]

@@ -80,13 +80,14 @@ def measure(config: Config, device: torch.device) -> dict[str, Any]:
     """
     import torch
 
-    from agent.agent import Agent, Controller
+    from agent.agent import Controller
+    from agent.curious import make_agent
     from agent.graphed import make_update
     from agent.loop import make_replay
 
     with make_task_pool(config, config.envs) as pool:
         check_task(config, pool.env_spec)
-        agent = Agent(pool.env_spec, config, device)
+        agent = make_agent(pool.env_spec, config, device)
         replay = make_replay(config, pool, device)
         step_s, obs = _fill(pool, replay)
     generator = torch.Generator(device).manual_seed(0)

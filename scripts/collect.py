@@ -13,7 +13,8 @@ from pydantic import model_validator
 
 from configs.behaviours import BehaviourText, parse_behaviours
 from configs.load import ConfigError, load_config
-from configs.schema import ControlName, EnvironmentOptions, NonNegativeFloat, Positive, PositiveFloat
+from configs.options import NonNegativeFloat, Positive, PositiveFloat
+from configs.schema import ControlName, EnvironmentOptions
 from envs.registry import needs_backend
 from scripts.collection_record import check_continuable, note_changes, save_record
 from scripts.options import checked_task, parse_flags

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import tyro
 
 from configs.load import ConfigError
-from configs.schema import NonNegative, Options, Positive
+from configs.options import NonNegative, Options, Positive
 from scripts.options import parse_flags
 
 if TYPE_CHECKING:

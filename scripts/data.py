@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import tyro
 
 from configs.load import ConfigError
-from configs.schema import Options, Positive
+from configs.options import Options, Positive
 from scripts.options import parse_flags
 
 if TYPE_CHECKING:

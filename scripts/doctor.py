@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from configs.schema import Options
+from configs.options import Options
 from scripts import machine
 from scripts.options import parse_flags
 

@@ -13,7 +13,8 @@ import tyro
 
 from configs.distractors import NO_DISTRACTORS, DistractorText
 from configs.load import ConfigError
-from configs.schema import ControlName, NonNegative, Options, Positive
+from configs.options import NonNegative, Options, Positive
+from configs.schema import ControlName
 from scripts.options import parse_flags
 from scripts.wiring import choose_backend, make_evaluation_pool, resolve_device
 

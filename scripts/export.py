@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from configs.load import ConfigError
-from configs.schema import Options
+from configs.options import Options
 from scripts.options import parse_flags
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from configs.load import ConfigError
-from configs.schema import NonNegative, Options, Positive
+from configs.options import NonNegative, Options, Positive
 from scripts.options import parse_flags
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import tyro
 from pydantic import Field
 
 from configs.load import ConfigError, write_text
-from configs.schema import NonNegative, Options
+from configs.options import NonNegative, Options
 from scripts.options import parse_flags
 from scripts.wiring import resolve_device
 

@@ -16,7 +16,7 @@ from agent.sweeps.ledger import SWEEP_FILE, Ledger, PlannedRun, RunRecord
 from agent.sweeps.plan import Plan, check_continuable, make_plan, record_plan
 from agent.sweeps.scheduler import Scheduler
 from agent.sweeps.table import failure_report
-from configs.schema import Options, Positive
+from configs.options import Options, Positive
 from configs.sweep import Sweep, make_sweep, read_sweep, save_sweep
 from envs.registry import default_action_repeat
 from scripts.live import LiveView

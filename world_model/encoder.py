@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from configs.schema import EncoderOptions, NonNegative, ObsName, Options, Positive, WorldModelOptions
+from configs.options import NonNegative, Options, Positive
+from configs.schema import EncoderOptions, ObsName, WorldModelOptions
 from envs.spec import EnvSpec
 from world_model.heads import symlog
 from world_model.layers import SimNorm, mlp

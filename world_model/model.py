@@ -134,6 +134,11 @@ class WorldModel(nn.Module):
         """Expected reward, (..., Z + A), (..., A) -> (...)."""
         return self.two_hot.decode(self.reward(torch.cat((state, action), dim=-1)))
 
+    def expect(self, state: Tensor, action: Tensor) -> Tensor:
+        """Latent one decision later by the averaged dynamics, (..., Z + A), (..., A) -> (..., Z)."""
+        latent: Tensor = self.averaged["dynamics"](state, action)
+        return latent
+
     def imagine(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
         """One decision by the averaged networks, for planning: (..., Z + A), (..., A).
 
@@ -141,7 +146,7 @@ class WorldModel(nn.Module):
             Next state (..., Z + A), reward (...), and the probability that the episode goes on (...), which
             is 1 for tasks that cannot terminate.
         """
-        next_state = torch.cat((self.averaged["dynamics"](state, action), action), dim=-1)
+        next_state = torch.cat((self.expect(state, action), action), dim=-1)
         reward = self.two_hot.decode(self.averaged["reward"](torch.cat((state, action), dim=-1)))
         if self.continuation is None:
             return next_state, reward, 1.0

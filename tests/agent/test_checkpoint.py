@@ -193,7 +193,7 @@ def test_model_and_optimizer_go_on_bit_for_bit(tmp_path: Path) -> None:
         ({1.5: 0}, r"state\['x'\]\[1\] has keys that are neither str nor int: \[1.5\]"),
         ({True: 0}, "has keys that are neither"),
         (np.array(["text"]), r"state\['x'\]\[1\]: "),
-        (object(), "is a object, which a checkpoint cannot hold"),
+        pytest.param(object(), "is a object, which a checkpoint cannot hold", id="object"),
     ],
     ids=str,
 )

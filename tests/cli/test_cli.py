@@ -18,7 +18,8 @@ from typing import NoReturn
 import pytest
 
 from configs.load import ConfigError
-from configs.schema import Config, Options
+from configs.options import Options
+from configs.schema import Config
 from envs.spec import WorkerError
 from scripts import cli
 from scripts.launch import ALLOCATOR

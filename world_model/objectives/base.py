@@ -37,6 +37,10 @@ class Objective(nn.Module):
     def after_step(self) -> None:
         """Update moving averages; called once after every gradient step."""
 
+    def key(self, latent: Tensor) -> Tensor:
+        """What is compared of momentum latents, (..., Z) -> (..., P): the latents themselves."""
+        return latent
+
     def compared(self, latents: Latents) -> tuple[Tensor, Tensor]:
         """Queries and keys that ought to find each other, (B, H + 1, ·) twice: the latents themselves."""
         return latents.z, latents.z_key

@@ -24,11 +24,15 @@ class Projected(Objective):
         self.projection = mlp(options.latent_dim, options.hidden_dim, options.projection_dim)
         self.key_projection = copy.deepcopy(self.projection).requires_grad_(False)
 
+    @torch.no_grad()
+    def key(self, latent: Tensor) -> Tensor:
+        """Projection of momentum latents by the moving average, (..., Z) -> (..., P), without gradient."""
+        key: Tensor = self.key_projection(latent)
+        return key
+
     def compared(self, latents: Latents) -> tuple[Tensor, Tensor]:
         """Queries (B, H + 1, P), and keys of the same shape without gradient."""
-        with torch.no_grad():
-            key = self.key_projection(latents.z_key)
-        return self.projection(latents.z), key
+        return self.projection(latents.z), self.key(latents.z_key)
 
     def after_step(self) -> None:
         """Move the key projection towards the projection."""

@@ -1,0 +1,36 @@
+"""Options of curiosity: what counts as novel, and how much it is sought."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from configs.options import NonNegative, NonNegativeFloat, Options, Positive, PositiveFloat, Share
+
+BonusName = Literal["contrastive", "surprise", "knn", "disagreement", "none"]
+
+
+class CuriosityOptions(Options):
+    """A bonus for what is novel, which the behaviour that collects experience seeks beside the reward."""
+
+    bonus: BonusName = "none"
+    """What is novel: no match in memory, a surprise, few neighbours, disagreeing models; or no curiosity."""
+    weight: NonNegativeFloat = 1.0
+    """Weight of the bonus beside the reward at the start, each in units of the range of its values."""
+    final_weight: NonNegativeFloat = 0.1
+    """Weight that remains; at 0 the behaviour is the task's own."""
+    frames: Positive = 50_000
+    """Frames over which the weight goes from the one to the other."""
+    memory: Positive = 4096
+    """Keys of past states that a state is compared with (contrastive, surprise, knn)."""
+    temperature: PositiveFloat = 0.1
+    """Divides the cosines of keys (contrastive, surprise)."""
+    near: Share = 0.7
+    """Keys in memory with a larger cosine to the one that came are no negatives of surprise."""
+    neighbours: Positive = 12
+    """Nearest keys whose distance counts (knn)."""
+    members: Positive = 5
+    """Models in the ensemble (disagreement)."""
+    clip: PositiveFloat = 5.0
+    """Largest bonus, in deviations from its running mean."""
+    extra_updates: NonNegative = 1
+    """Further updates of the exploring critics and policy per update, on latents that are already encoded."""

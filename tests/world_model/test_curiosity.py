@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from configs.curiosity import CuriosityOptions
+from configs.schema import WorldModelOptions
+from world_model.curiosity import (
+    Arrivals,
+    Bonus,
+    Disagreement,
+    Normaliser,
+    ParticleEntropy,
+    Remembering,
+    Surprise,
+    Unmatched,
+)
+from world_model.memory import EMPTY
+from world_model.objectives.base import Objective
+
+N, P, Z, A = 7, 5, 8, 2
+MODEL = WorldModelOptions(latent_dim=Z, simnorm_group=4, hidden_dim=16, near_window=2)
+
+
+def draw(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def unit(*shape: int, seed: int) -> Tensor:
+    return F.normalize(draw(*shape, seed=seed), dim=-1)
+
+
+def arrivals(key: Tensor, *, first_episode: int = 1000, seed: int = 0) -> Arrivals:
+    """Transitions to these keys, each of an episode of its own that memory knows nothing of."""
+    rows = len(key)
+    return Arrivals(
+        state=draw(rows, Z + A, seed=seed),
+        action=draw(rows, A, seed=seed + 1),
+        latent=draw(rows, Z, seed=seed + 2),
+        key=key,
+        episode=torch.arange(first_episode, first_episode + rows),
+        time=torch.arange(rows),
+    )
+
+
+def predicted(state: Tensor, action: Tensor) -> Tensor:
+    """Something to expect: the first entries of the state."""
+    return state[:, :P]
+
+
+def make(kind: type[Bonus], memory: int = 40, **options: Any) -> Bonus:
+    chosen = CuriosityOptions(bonus="contrastive", memory=memory, **options)
+    if kind is Surprise:
+        objective = Objective.__new__(Objective)  # its keys are the latents themselves
+        return Surprise(chosen, MODEL, P, predict=predicted, objective=objective)
+    return kind(chosen, MODEL, P)
+
+
+def remember(bonus: Bonus, key: Tensor, episode: int = 0, time: int = 0) -> None:
+    """Each at a time of its own, far from the others."""
+    rows = torch.arange(len(key))
+    bonus.remember(key, torch.full((len(key),), episode), time + 100 * rows)
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    return float(np.dot(a.numpy().astype(np.float64), b.numpy().astype(np.float64)))
+
+
+def contrastive_by_hand(key: Tensor, others: list[Tensor], temperature: float) -> float:
+    matched = sum(math.exp(cosine(key, other) / temperature) for other in others)
+    return math.log(1 + math.exp(1 / temperature) / matched)
+
+
+def test_contrastive_equals_its_formula() -> None:
+    bonus, past, new = make(Unmatched, temperature=0.2), unit(30, P, seed=1), unit(N, P, seed=2)
+    remember(bonus, past)
+    expected = [contrastive_by_hand(key, list(past), 0.2) for key in new]
+    np.testing.assert_allclose(bonus(arrivals(new)).numpy(), expected, rtol=1e-4)
+
+
+def test_a_state_is_no_match_of_itself_or_its_neighbours() -> None:
+    bonus, past = make(Unmatched), unit(30, P, seed=1)
+    remember(bonus, past, episode=4)
+    own = replace(arrivals(past[[3]]), episode=torch.tensor([4]), time=torch.tensor([302]))
+    far = replace(own, time=torch.tensor([303]))
+    others = [key for i, key in enumerate(past) if i != 3]
+    assert bonus(own).item() == pytest.approx(contrastive_by_hand(past[3], others, 0.1), rel=1e-4)
+    assert bonus(far).item() == pytest.approx(contrastive_by_hand(past[3], list(past), 0.1), rel=1e-3)
+
+
+def test_without_memory_everything_is_as_novel() -> None:
+    bonus = make(Unmatched)
+    assert bonus(arrivals(unit(N, P, seed=2))).tolist() == pytest.approx([10.0] * N, abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", [Unmatched, ParticleEntropy])
+def test_the_bonus_falls_as_a_state_comes_again(kind: type[Bonus]) -> None:
+    """And stays higher for states that never did."""
+    bonus, past = make(kind, memory=200, neighbours=5), unit(100, 16, seed=1)
+    bonus.memory.key = torch.zeros(200, 16)  # type: ignore[union-attr]
+    remember(bonus, past)
+    familiar, novel = arrivals(unit(20, 16, seed=2)), arrivals(unit(20, 16, seed=3))
+    means = [bonus(familiar).mean().item()]
+    for visit in range(4):
+        remember(bonus, familiar.key, episode=visit + 1)
+        means.append(bonus(familiar).mean().item())
+    assert all(later < earlier for earlier, later in pairwise(means)), means
+    assert means[-1] < 0.5 * bonus(novel).mean().item()
+
+
+def test_particle_entropy_is_the_mean_distance_to_the_nearest() -> None:
+    bonus, past, new = make(ParticleEntropy, neighbours=3), unit(30, P, seed=1), unit(N, P, seed=2)
+    remember(bonus, past)
+    expected = []
+    for key in new:
+        distances = sorted(float((key - other).norm()) for other in past)
+        expected.append(math.log(1 + sum(distances[:3]) / 3))
+    np.testing.assert_allclose(bonus(arrivals(new)).numpy(), expected, rtol=1e-4)
+
+
+def test_surprise_leaves_out_what_is_near_the_key_that_came() -> None:
+    bonus, past = make(Surprise, near=0.3, temperature=0.3), unit(30, P, seed=1)
+    remember(bonus, past)
+    new = arrivals(unit(N, P, seed=2))
+    expected = []
+    for state, key in zip(new.state, new.key, strict=True):
+        guess = F.normalize(state[:P], dim=0)
+        far = [other for other in past if cosine(key, other) <= 0.3]
+        assert len(far) < len(past)
+        others = sum(math.exp(cosine(guess, other) / 0.3) for other in far)
+        positive = math.exp(cosine(guess, key) / 0.3)
+        expected.append(-math.log(positive / (positive + others)))
+    np.testing.assert_allclose(bonus(new).numpy(), expected, rtol=1e-4)
+
+
+def test_copies_of_what_came_do_not_make_it_surprising() -> None:
+    bonus = make(Surprise)
+    remember(bonus, unit(30, P, seed=1))
+    new = arrivals(unit(1, P, seed=2))
+    before = bonus(new).item()
+    remember(bonus, new.key.expand(10, -1), episode=9)
+    assert bonus(new).item() <= before
+
+
+def test_disagreement_falls_where_members_learn() -> None:
+    torch.manual_seed(0)
+    bonus = Disagreement(CuriosityOptions(), MODEL, Z + 2 * A)
+    with torch.no_grad():  # outputs start at zero, where all agree
+        torch.nn.init.normal_(list(bonus.members.parameters())[-2], std=0.3)
+    seen, unseen = arrivals(unit(N, P, seed=2)), arrivals(unit(N, P, seed=3), seed=50)
+    before = bonus(seen).mean().item(), bonus(unseen).mean().item()
+    optimizer = torch.optim.Adam(bonus.parameters(), lr=1e-2)
+    for _ in range(200):
+        loss = bonus.loss(seen)
+        assert loss.shape == (N,)
+        optimizer.zero_grad()
+        loss.mean().backward()
+        optimizer.step()
+    after = bonus(seen).mean().item(), bonus(unseen).mean().item()
+    assert after[0] < 0.2 * before[0]
+    assert after[0] < 0.2 * after[1]
+
+
+@pytest.mark.parametrize("kind", [Unmatched, Surprise, ParticleEntropy])
+def test_empty_places_and_states_that_never_came_are_nobodys_match(kind: type[Bonus]) -> None:
+    bonus, past, new = make(kind, memory=60), unit(30, P, seed=1), arrivals(unit(N, P, seed=2))
+    remember(bonus, past)
+    before = bonus(new)
+    never = torch.full((20,), EMPTY)
+    bonus.remember(new.key.repeat(3, 1)[:20], never, torch.arange(20))
+    torch.testing.assert_close(bonus(new), before)
+
+
+def test_memory_is_a_ring() -> None:
+    """No key is older than its size over what an update brings."""
+    bonus = make(Unmatched, memory=40)
+    for update in range(8):
+        bonus.remember(unit(10, P, seed=update), torch.full((10,), update), torch.arange(10))
+    assert isinstance(bonus, Remembering)
+    assert bonus.memory.episode.tolist() == [7] * 10 + [6] * 10 + [5] * 10 + [4] * 10
+
+
+def test_what_memory_kept_is_measured() -> None:
+    bonus, key = make(Unmatched), unit(N, P, seed=1)
+    aged = F.normalize(key + 0.3 * draw(N, P, seed=2), dim=1)
+    new = arrivals(key)
+    bonus.remember(
+        torch.cat((aged, unit(5, P, seed=3))), torch.arange(1000, 1000 + N + 5), torch.arange(N + 5)
+    )
+    expected = np.mean([cosine(a, b) for a, b in zip(key, aged, strict=True)])
+    assert bonus.metrics(new)["kept"].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_normalised_bonuses_do_not_depend_on_scale_or_offset() -> None:
+    values = [draw(50, seed=seed) for seed in range(20)]
+    counts = torch.arange(50) < 40
+    found = []
+    for scale, offset in ((1.0, 0.0), (100.0, -30.0)):
+        normaliser = Normaliser(clip=2.0)
+        for value in values:
+            normaliser.follow(scale * value + offset, counts)
+        found.append(normaliser(scale * values[0] + offset))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-3)
+    assert found[0].abs().max() == 2.0
+
+
+def test_normaliser_knows_mean_and_deviation_of_what_counts() -> None:
+    normaliser, value = Normaliser(clip=9.0), draw(1000, seed=1)
+    counts = torch.arange(1000) < 600
+    normaliser.follow(3 * value.where(counts, 50.0) + 7, counts)
+    assert normaliser.mean.item() == pytest.approx(3 * value[:600].mean().item() + 7, rel=1e-4)
+    assert normaliser.deviation.item() == pytest.approx(3 * value[:600].std(correction=0).item(), rel=1e-3)

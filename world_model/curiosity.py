@@ -1,0 +1,245 @@
+"""Bonuses for what is novel: how a transition differs from what memory or models hold of the past."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from configs.curiosity import CuriosityOptions
+from configs.schema import WorldModelOptions
+from world_model.batch import Batch, Latents
+from world_model.layers import EnsembleMLP
+from world_model.memory import EMPTY, KeyQueue
+from world_model.objectives.base import Objective
+
+Predict = Callable[[Tensor, Tensor], Tensor]
+"""The latent that dynamics expect, (N, Z + A), (N, A) -> (N, Z)."""
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """N transitions, by what came of them; no gradient.
+
+    Attributes:
+        state: where each began, (N, Z + A).
+        action: what was done, (N, A).
+        latent: what came, (N, Z), by the momentum key encoder.
+        key: its projection, (N, P), of unit length.
+        episode: int64 (N,), where it came; `EMPTY` where it never did, beyond the end of an episode.
+        time: int64 (N,), when.
+    """
+
+    state: Tensor
+    action: Tensor
+    latent: Tensor
+    key: Tensor
+    episode: Tensor
+    time: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, batch: Batch, latents: Latents, objective: Objective) -> Arrivals:
+        """Those of all decisions of a batch, B windows of H decisions, N = B * H."""
+        episode, time = batch.key_positions
+        latent = latents.z_key[:, 1:].flatten(0, 1)
+        return cls(
+            state=latents.state_key[:, :-1].flatten(0, 1).detach(),
+            action=batch.action.flatten(0, 1),
+            latent=latent,
+            key=unit_keys(objective, latent),
+            episode=episode.masked_fill(batch.is_beyond.flatten(), EMPTY),
+            time=time,
+        )
+
+
+def unit_keys(objective: Objective, latent: Tensor) -> Tensor:
+    """Keys that the objective compares, of unit length, (..., Z) -> (..., P)."""
+    return F.normalize(objective.key(latent), dim=-1, eps=1e-12)
+
+
+class Bonus(nn.Module):
+    """How novel arrivals are: larger is more so; in units of its own."""
+
+    def forward(self, arrivals: Arrivals) -> Tensor:
+        """One value each, (N,), without gradient; what stands at `EMPTY` has any value."""
+        raise NotImplementedError
+
+    def loss(self, arrivals: Arrivals) -> Tensor | None:
+        """What its own parameters learn from, (N,); None where it has none."""
+        return None
+
+    def remember(self, key: Tensor, episode: Tensor, time: Tensor) -> None:
+        """Take keys (M, P) into memory, int64 (M,) episodes and times; called once after every update."""
+
+    def metrics(self, arrivals: Arrivals) -> dict[str, Tensor]:
+        """Diagnostics, 0-d each."""
+        return {}
+
+
+class Remembering(Bonus):
+    """A bonus by comparison with keys of the past.
+
+    Memory is a ring of keys of states drawn from replay, so that it stands for all that was seen. Every
+    update brings the keys that it has computed anyway and pushes the oldest out: no key is older than
+    `memory` / batch size updates.
+    """
+
+    def __init__(self, options: CuriosityOptions, model: WorldModelOptions, key_dim: int) -> None:
+        """An empty memory of keys of size P = `key_dim`."""
+        super().__init__()
+        self.options = options
+        self.near_window = model.near_window
+        self.memory = KeyQueue(options.memory, key_dim)
+
+    def similarity(self, arrivals: Arrivals, to: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines of unit vectors (N, P) with memory, (N, M), and which of it says nothing, bool (N, M).
+
+        That is an empty place, the arrival itself, and what was seen just before and after it.
+        """
+        own = self.memory.is_near(arrivals.episode, arrivals.time, self.near_window)
+        return to @ self.memory.key.T, own
+
+    def remember(self, key: Tensor, episode: Tensor, time: Tensor) -> None:
+        """Keys of unit length."""
+        self.memory.push(key, episode, time)
+
+    def metrics(self, arrivals: Arrivals) -> dict[str, Tensor]:
+        """`kept`: mean cosine of keys with those of the same states in memory, 1 where nothing aged."""
+        same = self.memory.is_near(arrivals.episode, arrivals.time, 0) & (self.memory.episode != EMPTY)
+        cosine = arrivals.key @ self.memory.key.T
+        return {"kept": (cosine * same).sum() / same.sum().clamp_min(1)}
+
+
+class Unmatched(Remembering):
+    """A state is novel when it cannot be matched, as a positive, to anything in memory.
+
+    r = log(1 + exp(1/τ) / Σ_m exp(k·m/τ)), minus the log-probability that a softmax over the state itself
+    and memory gives to memory: near zero among copies, large where nothing is alike. A memory with less than
+    one orthogonal key counts as one.
+    """
+
+    @torch.no_grad()
+    def forward(self, arrivals: Arrivals) -> Tensor:
+        """In nats, from 0 to about 1/τ."""
+        cosine, own = self.similarity(arrivals, arrivals.key)
+        logits = (cosine / self.options.temperature).masked_fill(own, -torch.inf)
+        matched = logits.logsumexp(dim=1).clamp_min(0)
+        return F.softplus(1 / self.options.temperature - matched)
+
+
+class Surprise(Remembering):
+    """The contrastive error of the dynamics: how badly the key that was expected finds the one that came.
+
+    -log softmax of q·k/τ against memory, without its keys near k: copies of what came would count as false
+    negatives, and familiar states be the most surprising.
+    """
+
+    def __init__(
+        self,
+        options: CuriosityOptions,
+        model: WorldModelOptions,
+        key_dim: int,
+        *,
+        predict: Predict,
+        objective: Objective,
+    ) -> None:
+        """Expectations are predicted latents, projected as keys are."""
+        super().__init__(options, model, key_dim)
+        self._predict = predict
+        self._keys = lambda latent: unit_keys(objective, latent)
+
+    @torch.no_grad()
+    def forward(self, arrivals: Arrivals) -> Tensor:
+        """In nats, from 0 on."""
+        temperature = self.options.temperature
+        expected = self._keys(self._predict(arrivals.state, arrivals.action))
+        cosine, own = self.similarity(arrivals, expected)
+        near = arrivals.key @ self.memory.key.T > self.options.near
+        others = (cosine / temperature).masked_fill(own | near, -torch.inf).logsumexp(dim=1)
+        positive = (expected * arrivals.key).sum(dim=1) / temperature
+        return F.softplus(others - positive)
+
+
+class ParticleEntropy(Remembering):
+    """Distance to the nearest keys in memory: log(1 + mean distance), a particle estimate of entropy.
+
+    Source: APT, Liu and Abbeel 2021, arXiv:2103.04551, eq. 5, in the space of keys.
+    """
+
+    @torch.no_grad()
+    def forward(self, arrivals: Arrivals) -> Tensor:
+        """From 0 to log 3."""
+        cosine, own = self.similarity(arrivals, arrivals.key)
+        # as far as unit vectors can be, where memory has too few
+        cosine = cosine.masked_fill(own, -1.0)
+        nearest = cosine.topk(min(self.options.neighbours, cosine.shape[1]), dim=1).values
+        return (2 - 2 * nearest).clamp_min(0).sqrt().mean(dim=1).log1p()
+
+
+class Disagreement(Bonus):
+    """How far an ensemble of one-step models disagrees about the next latent.
+
+    Source: Pathak et al. 2019, arXiv:1906.04161; on latents as in Plan2Explore, arXiv:2005.05960.
+    """
+
+    def __init__(self, options: CuriosityOptions, model: WorldModelOptions, input_dim: int) -> None:
+        """Draw the members, which see states and actions, `input_dim` entries."""
+        super().__init__()
+        self.members = EnsembleMLP(options.members, input_dim, model.hidden_dim, model.latent_dim)
+
+    @torch.no_grad()
+    def forward(self, arrivals: Arrivals) -> Tensor:
+        """Deviation over members, mean over the latent's entries."""
+        deviation: Tensor = self._expect(arrivals).std(dim=0).mean(dim=1)
+        return deviation
+
+    def loss(self, arrivals: Arrivals) -> Tensor:
+        """Squared error, mean over the latent's entries, sum over members."""
+        return (self._expect(arrivals) - arrivals.latent).square().mean(dim=2).sum(dim=0)
+
+    def _expect(self, arrivals: Arrivals) -> Tensor:
+        return self.members(torch.cat((arrivals.state, arrivals.action), dim=-1))
+
+
+class Normaliser(nn.Module):
+    """A bonus less its running mean, over its running deviation, clipped.
+
+    Invariant to the bonus's scale and offset. Momentum is 1/n for the first updates, 1/100 later.
+    """
+
+    mean: Tensor
+    square: Tensor
+    updates: Tensor
+
+    RATE = 0.01
+    SMALLEST = 1e-6
+
+    def __init__(self, clip: float) -> None:
+        """Nothing was seen yet."""
+        super().__init__()
+        self.clip = clip
+        for name in ("mean", "square", "updates"):
+            self.register_buffer(name, torch.zeros(()))
+
+    @property
+    def deviation(self) -> Tensor:
+        """Of the bonus, 0-d."""
+        return (self.square - self.mean.square()).clamp_min(0).sqrt()
+
+    @torch.no_grad()
+    def follow(self, bonus: Tensor, counts: Tensor) -> None:
+        """Take in values, of which some count, (N,) and bool (N,)."""
+        self.updates += 1
+        rate = (1 / self.updates).clamp_min(self.RATE)
+        number = counts.sum().clamp_min(1)
+        bonus = bonus.where(counts, 0.0)
+        self.mean.lerp_(bonus.sum() / number, rate)
+        self.square.lerp_(bonus.square().sum() / number, rate)
+
+    def forward(self, bonus: Tensor) -> Tensor:
+        """Same shape, within ± clip deviations."""
+        return ((bonus - self.mean) / (self.deviation + self.SMALLEST)).clamp(-self.clip, self.clip)
