@@ -24,7 +24,15 @@ EXPERIENCE = (
     "envs.datasets",
     "envs.state",
 )
-OPTIONS = ("configs.schema", "configs.distractors", "configs.names", "configs.views", "configs.pretrain")
+OPTIONS = (
+    "configs.schema",
+    "configs.options",
+    "configs.curiosity",
+    "configs.distractors",
+    "configs.names",
+    "configs.views",
+    "configs.pretrain",
+)
 
 # Module or package -> what it may import besides itself and the foundations; the longest prefix counts.
 ALLOWED: dict[str, tuple[str, ...]] = {

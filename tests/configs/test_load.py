@@ -44,7 +44,7 @@ def test_modules_to_import_may_be_separated_by_commas() -> None:
 
 def test_presets_are_those_of_the_design() -> None:
     machines = ["cpu", "debug", "gpu"]
-    variations = ["curl", "decoupled", "hard-negatives", "proximity", "queue"]
+    variations = ["curious", "curl", "decoupled", "explore", "hard-negatives", "proximity", "queue"]
     assert preset_names() == sorted([*machines, *get_args(ObjectiveName), *variations])
 
 
