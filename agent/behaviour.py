@@ -1,4 +1,4 @@
-"""What chooses the actions of recorded episodes: chance, chance with a memory, or a trained agent.
+"""What chooses the actions of recorded episodes: chance, with a memory or not, an agent or its explorer.
 
 An episode's behaviour, and all that it draws, follow from the seed and the episode's number alone: neither
 the episodes before it nor those beside it matter.
@@ -87,18 +87,18 @@ class Policy:
     noise_std: float = 0.0
     control: ControlName | None = None
 
-    def start(self, rng: np.random.Generator) -> AgentBehaviour:
-        """The behaviour of an episode."""
-        return AgentBehaviour(self, rng)
+    def start(self, rng: np.random.Generator, *, explores: bool = False) -> AgentBehaviour:
+        """The behaviour of an episode; a curious agent may explore in it, with its present weight."""
+        return AgentBehaviour(self, rng, explores=explores)
 
 
 class AgentBehaviour:
     """An episode of an agent; one by itself, because sums in a batch are rounded by the batch's size."""
 
-    def __init__(self, policy: Policy, rng: np.random.Generator) -> None:
+    def __init__(self, policy: Policy, rng: np.random.Generator, *, explores: bool = False) -> None:
         """Seed the planner and the noise from `rng`."""
         generator = torch.Generator(policy.agent.device).manual_seed(int(rng.integers(2**63)))
-        self._controller = Controller(policy.agent, 1, generator, control=policy.control)
+        self._controller = Controller(policy.agent, 1, generator, control=policy.control, collects=explores)
         self._noise_std = policy.noise_std
 
     def act(self, obs: Observation) -> np.ndarray:
@@ -125,7 +125,7 @@ class Behaviours:
             streams: of the collection's seed.
             env_spec: the task's facts.
             correlation_frames: correlation time of `smooth-random`, in frames.
-            policy: the agent of `policy`, if it has a share.
+            policy: the agent of `policy` and `explore`, if they have a share.
         """
         self._names = list(shares)
         self._ends = np.cumsum([*shares.values()]) / sum(shares.values())
@@ -156,4 +156,4 @@ class Behaviours:
             return SmoothRandom(rng, self._action_dim, self._correlation_steps)
         if self._policy is None:
             raise ValueError(f"episode {episode} is {name}'s, but there is no agent")
-        return self._policy.start(rng)
+        return self._policy.start(rng, explores=name == "explore")

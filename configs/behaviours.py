@@ -9,8 +9,10 @@ from pydantic import AfterValidator
 
 from configs.names import offered_names
 
-BEHAVIOURS = ("random", "smooth-random", "policy")
-"""Uniform actions, the same correlated in time, and a trained agent."""
+BEHAVIOURS = ("random", "smooth-random", "policy", "explore")
+"""Uniform actions, the same correlated in time, a trained agent, and its explorer."""
+AGENTS = frozenset({"policy", "explore"})
+"""Those that need a trained agent."""
 
 
 def parse_behaviours(text: str) -> dict[str, float]:

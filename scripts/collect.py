@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from pydantic import model_validator
 
-from configs.behaviours import BehaviourText, parse_behaviours
+from configs.behaviours import AGENTS, BehaviourText, parse_behaviours
 from configs.load import ConfigError, load_config
 from configs.options import NonNegativeFloat, Positive, PositiveFloat
 from configs.schema import ControlName, EnvironmentOptions
@@ -33,7 +33,7 @@ class CollectOptions(EnvironmentOptions):
     """Episodes without learning. Killed and started again, it goes on, and the result is the same."""
 
     behaviour: BehaviourText = "random"
-    """random, smooth-random, policy, or a mixture by shares of episodes: random=0.5,policy=0.5."""
+    """random, smooth-random, policy, explore, or a mixture by shares of episodes: random=0.5,policy=0.5."""
     episodes: Positive | None = None
     """Episodes to record, with those that are there."""
     frames: Positive | None = None
@@ -41,11 +41,11 @@ class CollectOptions(EnvironmentOptions):
     out: Path | None = None
     """Directory of the episodes; default data/<task>/<behaviour>/seed-<seed>."""
     source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
-    """Run directory or checkpoint of the policy; task and observations are its own, unless they are given."""
+    """Run or checkpoint of the agent; task and observations are its own, unless they are given."""
     noise: NonNegativeFloat = 0.0
-    """Deviation of Gaussian noise on the policy's actions (actions range over [-1, 1])."""
+    """Deviation of Gaussian noise on the agent's actions (actions range over [-1, 1])."""
     control: ControlName | None = None
-    """How the policy's actions are chosen; unset: as in its run."""
+    """How the agent's actions are chosen; unset: as in its run."""
     correlation_frames: PositiveFloat = 50.0
     """Correlation time of smooth-random actions, in frames."""
     progress: bool = True
@@ -55,15 +55,15 @@ class CollectOptions(EnvironmentOptions):
     def _options_fit_together(self) -> CollectOptions:
         if (self.episodes is None) == (self.frames is None):
             raise ValueError("say how much to record: either --episodes or --frames")
-        if "policy" in parse_behaviours(self.behaviour):
+        if acting := AGENTS & parse_behaviours(self.behaviour).keys():
             if self.source is None:
-                raise ValueError("the behaviour policy needs a trained agent: give its run as --from RUN")
+                raise ValueError(f"{sorted(acting)[0]} needs a trained agent: give its run as --from RUN")
             return self
         chosen = {"--from": self.source is not None, "--noise": self.noise > 0, "--control": self.control}
         if superfluous := [flag for flag, is_chosen in chosen.items() if is_chosen]:
             raise ValueError(
-                f"{' and '.join(superfluous)}: only for the behaviour policy, "
-                f"which has no share of {self.behaviour}"
+                f"{' and '.join(superfluous)}: only for the behaviours policy and explore, "
+                f"which have no share of {self.behaviour}"
             )
         return self
 
@@ -120,6 +120,10 @@ def _policy(options: CollectOptions) -> tuple[Policy | None, dict[str, Any] | No
 
     path = find_checkpoint(options.source)
     loaded = load_agent(path, device=str(resolve_device(options.device)))
+    if "explore" in parse_behaviours(options.behaviour):
+        if loaded.agent.config.curiosity.bonus == "none":
+            raise ConfigError(f"{options.source} is not curious: explore needs a run with a curiosity.bonus")
+        loaded.agent.advance(0)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     origin = {"checkpoint": str(path), "frames": loaded.frames, "sha256": digest}
     return Policy(loaded.agent, options.noise, options.control), origin

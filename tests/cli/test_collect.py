@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from envs.episodes import EpisodeStore
@@ -143,9 +144,10 @@ def test_a_damaged_episode_is_named(collected: tuple[Path, str], tmp_path: Path,
         ("--episodes 3 --behaviour randm", "unknown behaviour 'randm'; perhaps you meant random"),
         (
             "--episodes 3 --behaviour policy",
-            "the behaviour policy needs a trained agent: give its run as --from",
+            "policy needs a trained agent: give its run as --from",
         ),
-        ("--episodes 3 --noise 0.1 --control mppi", "--noise and --control: only for the behaviour policy"),
+        ("--episodes 3 --behaviour random=1,explore=1", "explore needs a trained agent: give its run"),
+        ("--episodes 3 --noise 0.1 --control mppi", "--noise and --control: only for the behaviours policy"),
         ("--episodes 3 --task dmc/walker-wlak", "dmc/walker-walk"),
         ("--episodes 3 --correlation-frames 0", "correlation_frames: input should be greater than 0"),
         ("--episodes 3 --distract camera=easy", "counting draws no scene to distract from"),
@@ -223,6 +225,23 @@ def test_a_policy_is_not_taken_elsewhere(run: Path, tmp_path: Path, mistake: Mis
     assert "leave --task, --size" in text
     assert "action_repeat was 2, here it is 4" in mistake(*policy, "--action-repeat", "4")
     assert not (tmp_path / "data").exists()
+
+
+def test_an_explorer_is_that_of_a_curious_run(run: Path, tmp_path: Path, mistake: Mistake) -> None:
+    explore = ("--behaviour", "explore", "--control", "policy", "--episodes", "1", "--no-progress")
+    arguments = ("collect", *explore, "--out", tmp_path / "data")
+    text = mistake(*arguments, "--from", run)
+    assert f"{run} is not curious: explore needs a run with a curiosity.bonus" in text
+    small = ("--frames", "100", "--size", "40", "--stack", "2", "--action-repeat", "2", "--device", "cpu")
+    debug = ("--preset", "debug+curious", "--training.random-frames", "100", "--training.first-updates", "9")
+    curious = str(tmp_path / "curious")
+    assert cli.main(["train", "--task", "counting", *debug, *small, "--out", curious]) == 0
+    for behaviour in ("explore", "policy"):
+        out = str(tmp_path / behaviour)
+        assert cli.main(["collect", *explore, "--from", curious, "--behaviour", behaviour, "--out", out]) == 0
+    explored, policy = (EpisodeStore(tmp_path / name).read(0) for name in ("explore", "policy"))
+    assert (explored.info.behaviour, policy.info.behaviour) == ("explore", "policy")
+    assert not np.array_equal(explored.action, policy.action)
 
 
 def test_another_policy_is_another_collection(run: Path, tmp_path: Path, mistake: Mistake) -> None:

@@ -38,7 +38,7 @@ def test_text_form_is_stable(weights: dict[str, float]) -> None:
     ("text", "message"),
     [
         ("randm", "unknown behaviour 'randm'; perhaps you meant random"),
-        ("expert=1", "unknown behaviour 'expert'; there are random, smooth-random, policy"),
+        ("teacher=1", "unknown behaviour 'teacher'; there are random, smooth-random, policy"),
         ("random,policy=1", "random has no share: write for instance"),
         ("random=1,random=2", "random is given twice"),
         ("random=many", "share of random must be a positive number, not 'many'"),
