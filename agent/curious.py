@@ -96,7 +96,7 @@ class CuriousAgent(Agent):
         """As `Agent.learn`, then the same for the explorer."""
         metrics = super().learn(batch, latents, generator, imagine=imagine)
         metrics |= self._learn_to_explore(batch, latents, generator)
-        self.explorer.after_step(batch, latents, self.model)
+        self.explorer.after_step()
         return metrics
 
     def _learn_to_explore(
@@ -104,6 +104,7 @@ class CuriousAgent(Agent):
     ) -> dict[str, Tensor]:
         """Bonus, the head that expects it, critics and policy."""
         explorer = self.explorer
+        explorer.remember(batch, latents, self.model)  # first, so that memory is never empty
         arrivals = Arrivals.of(batch, latents, self.model.objective)
         rewards = explorer.rewards(batch, arrivals)
         target = self._target(batch, latents, rewards, generator)

@@ -105,12 +105,15 @@ class Explorer(nn.Module):
         return self.two_hot.decode(self.averaged_reward(torch.cat((state, action), dim=-1)))
 
     @torch.no_grad()
-    def after_step(self, batch: Batch, latents: Latents, model: WorldModel) -> None:
-        """Move the averages, and put one state of each window into memory: its first, second, ... in turn."""
-        ema_update(self.averaged_reward, self.reward, self.tau)
-        self.actor_critic.after_step()
+    def remember(self, batch: Batch, latents: Latents, model: WorldModel) -> None:
+        """Put one state of each window into the bonus's memory: its first, its second, ... in turn."""
         rows = torch.arange(len(batch.time), device=batch.time.device)
         step = rows % (batch.horizon + 1)
-        latent = latents.z_key[rows, step]
         episode = batch.episode.masked_fill(~batch.was_seen[rows, step], EMPTY)
-        self.bonus.remember(unit_keys(model.objective, latent), episode, batch.time + step)
+        key = unit_keys(model.objective, latents.z_key[rows, step])
+        self.bonus.remember(key, episode, batch.time + step)
+
+    def after_step(self) -> None:
+        """Move the averages towards what was learnt."""
+        ema_update(self.averaged_reward, self.reward, self.tau)
+        self.actor_critic.after_step()

@@ -73,7 +73,7 @@ class Bonus(nn.Module):
         return None
 
     def remember(self, key: Tensor, episode: Tensor, time: Tensor) -> None:
-        """Take keys (M, P) into memory, int64 (M,) episodes and times; called once after every update."""
+        """Take keys (M, P) into memory, int64 (M,) episodes and times; called once before every update."""
 
     def metrics(self, arrivals: Arrivals) -> dict[str, Tensor]:
         """Diagnostics, 0-d each."""
@@ -118,8 +118,8 @@ class Unmatched(Remembering):
     """A state is novel when it cannot be matched, as a positive, to anything in memory.
 
     r = log(1 + exp(1/τ) / Σ_m exp(k·m/τ)), minus the log-probability that a softmax over the state itself
-    and memory gives to memory: near zero among copies, large where nothing is alike. A memory with less than
-    one orthogonal key counts as one.
+    and memory gives to memory: near zero among copies, large where nothing is alike. A memory that is not
+    full yet counts as if it were, of more such keys; one that holds nothing, as one orthogonal key.
     """
 
     @torch.no_grad()
@@ -127,7 +127,8 @@ class Unmatched(Remembering):
         """In nats, from 0 to about 1/τ."""
         cosine, own = self.similarity(arrivals, arrivals.key)
         logits = (cosine / self.options.temperature).masked_fill(own, -torch.inf)
-        matched = logits.logsumexp(dim=1).clamp_min(0)
+        missing = len(self.memory.episode) / (self.memory.episode != EMPTY).sum().clamp_min(1)
+        matched = (logits.logsumexp(dim=1) + missing.log()).clamp_min(0)
         return F.softplus(1 / self.options.temperature - matched)
 
 

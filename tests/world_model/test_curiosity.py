@@ -75,7 +75,8 @@ def cosine(a: Tensor, b: Tensor) -> float:
 
 
 def contrastive_by_hand(key: Tensor, others: list[Tensor], temperature: float) -> float:
-    matched = sum(math.exp(cosine(key, other) / temperature) for other in others)
+    """Of a memory with 40 places, 30 of which hold a key."""
+    matched = 40 / 30 * sum(math.exp(cosine(key, other) / temperature) for other in others)
     return math.log(1 + math.exp(1 / temperature) / matched)
 
 
@@ -113,7 +114,7 @@ def test_the_bonus_falls_as_a_state_comes_again(kind: type[Bonus]) -> None:
         remember(bonus, familiar.key, episode=visit + 1)
         means.append(bonus(familiar).mean().item())
     assert all(later < earlier for earlier, later in pairwise(means)), means
-    assert means[-1] < 0.5 * bonus(novel).mean().item()
+    assert means[-1] < 0.3 * bonus(novel).mean().item()
 
 
 def test_particle_entropy_is_the_mean_distance_to_the_nearest() -> None:
