@@ -44,14 +44,26 @@ def runs_of(suite: str, only: list[str] | None = None) -> list[tuple[str, int, l
     ]
 
 
+def evaluations_of(suite: str, name: str) -> dict[str, list[str]]:
+    """Flags of `nearfar evaluate` for what is asked of a run that has ended, by name."""
+    entry = yaml.safe_load((HERE / "suites.yaml").read_text())[suite][name]
+    return {asked: str(flags).split() for asked, flags in entry.get("evaluate", {}).items()}
+
+
+def results_of(suite: str, name: str, seed: int) -> Path:
+    """Where the results of a run are kept."""
+    return HERE / "results" / suite / name / f"seed-{seed}"
+
+
 def is_measured(suite: str, name: str, seed: int, flags: list[str]) -> bool:
-    """Whether the results of this run are kept up to its last frame."""
-    path = HERE / "results" / suite / name / f"seed-{seed}" / "eval.csv"
-    if not path.exists():
+    """Whether the results of this run are kept up to its last frame, and its evaluations."""
+    kept = results_of(suite, name, seed)
+    if not (kept / "eval.csv").exists():
         return False
-    with path.open(newline="") as file:
+    with (kept / "eval.csv").open(newline="") as file:
         frames = [int(row["frames"]) for row in csv.DictReader(file)]
-    return max(frames, default=0) >= int(flags[flags.index("--frames") + 1])
+    is_evaluated = all((kept / f"{asked}.json").exists() for asked in evaluations_of(suite, name))
+    return is_evaluated and max(frames, default=0) >= int(flags[flags.index("--frames") + 1])
 
 
 def command_flags(flags: list[str], seed: int, run_dir: Path, threads: int) -> list[str]:
@@ -68,9 +80,22 @@ def train(suite: str, name: str, seed: int, flags: list[str], *, work: Path, thr
     run_dir.parent.mkdir(parents=True, exist_ok=True)
     with (run_dir.parent / f"seed-{seed}.log").open("a") as log:
         code = subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode
-    keep(run_dir, HERE / "results" / suite / name / f"seed-{seed}")
+    kept = results_of(suite, name, seed)
+    keep(run_dir, kept)
+    for asked, wanted in evaluations_of(suite, name).items() if code == 0 else ():
+        code = code or evaluate(run_dir, wanted, kept / f"{asked}.json", environment)
     print(f"{suite}/{name} seed {seed}: exit {code}", flush=True)
     return code
+
+
+def evaluate(run_dir: Path, flags: list[str], target: Path, environment: dict[str, str]) -> int:
+    """Write what `nearfar evaluate` says of a run's newest checkpoint."""
+    fixed = ["--episodes", "20", "--device", "cpu", "--json"]
+    command = [sys.executable, "-m", "scripts.cli", "evaluate", str(run_dir), *flags, *fixed]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode == 0:
+        target.write_text(f"{json.dumps(json.loads(done.stdout), indent=1)}\n")
+    return done.returncode
 
 
 def keep(run_dir: Path, target: Path) -> None:

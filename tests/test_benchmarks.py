@@ -11,7 +11,8 @@ import yaml
 
 from configs.schema import Config
 from scripts.bench import BenchOptions
-from scripts.options import parse_config
+from scripts.evaluate import EvaluateOptions
+from scripts.options import parse_config, parse_flags
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SUITES = yaml.safe_load((BENCHMARKS / "suites.yaml").read_text())
@@ -33,6 +34,23 @@ def test_suites_are_valid_command_lines(scripts: None, suite: str) -> None:
     for _, seed, flags in runs:
         config = parse_config(Config, "train", [*runner.command_flags(flags, seed, Path("out"), threads=1)])
         assert (config.seed, config.training.threads, config.logging.progress) == (seed, 1, False)
+
+
+def test_evaluations_of_suites_are_valid_command_lines(scripts: None) -> None:
+    import backgrounds
+    import suite as runner
+
+    asked = [
+        flags
+        for suite, entries in SUITES.items()
+        for name in entries
+        for flags in runner.evaluations_of(suite, name).values()
+    ]
+    assert asked
+    for flags in asked:
+        parse_flags(EvaluateOptions, "nearfar evaluate", ["run", *flags])
+    for suite, name in backgrounds.TRAINED.values():
+        assert {"clean", "background"} <= runner.evaluations_of(suite, name).keys()
 
 
 def test_gpu_script_is_made_of_valid_command_lines(scripts: None) -> None:
