@@ -24,11 +24,14 @@ help:
 train: setup
 	$(BIN)/nearfar train $(ARGS)
 
+# A process for each core; tests of one file share what is slow to set up.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
+
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-long: lint
-	$(BIN)/python -m pytest -m ""
+	$(PYTEST) -m ""
 
 lint: setup
 	$(BIN)/ruff format --check .

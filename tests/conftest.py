@@ -15,8 +15,9 @@ from envs.rendering import RenderingUnavailableError, probe_backend, select_back
 from envs.spec import EnvSpec
 from world_model.batch import Batch
 
-# Small tensors and few cores: more threads cost more than they bring.
+# Small tensors and few cores: more threads cost more than they bring, here and in processes that tests start.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 _RENDERING = pytest.StashKey[str]()
 
