@@ -3,8 +3,8 @@
     python benchmarks/suite.py SUITE [--only NAME ...] [--missing] [--jobs 1] [--threads 0] [--work DIR]
 
 Each entry of a suite is a `nearfar train` command line. Runs live under `--work` (large, not committed);
-their `eval.csv`, `config.yaml`, `manifest.json` and `metrics.jsonl` are copied to
-`benchmarks/results/SUITE/NAME/seed-S/` after every run, and whenever a run ends early. With `--missing`,
+their `eval.csv`, `config.yaml`, `manifest.json`, `metrics.jsonl` and the returns of training episodes are copied
+to `benchmarks/results/SUITE/NAME/seed-S/` after every run, and whenever a run ends early. With `--missing`,
 runs whose results are there to the last frame are left out: so a suite can be measured in parts, on several
 machines.
 """
@@ -106,9 +106,12 @@ def keep(run_dir: Path, target: Path) -> None:
             (target / name).write_bytes((run_dir / name).read_bytes())
     if (run_dir / "metrics.jsonl").exists():
         complete, _, _ = (run_dir / "metrics.jsonl").read_text().rpartition("\n")  # a kill may tear a line
-        lines = complete.splitlines()
-        full = [line for line in lines if "loss/value" in json.loads(line)]
+        lines = [(line, json.loads(line)) for line in complete.splitlines()]
+        full = [line for line, found in lines if "loss/value" in found]
         (target / "metrics.jsonl").write_text("\n".join(full) + "\n")
+        name = "train/episode_return"
+        rows = [f"{found['frames']},{found[name]:g}" for _, found in lines if name in found]
+        (target / "training.csv").write_text("\n".join(["frames,return", *rows]) + "\n")
 
 
 def main() -> None:

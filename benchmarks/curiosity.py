@@ -1,0 +1,48 @@
+"""Who finds a reward that chance hardly finds, and when: the suite `curiosity`, as a Markdown table.
+
+    python benchmarks/curiosity.py
+
+The first reward lies in the first episode of training that earned any; a run that never did counts with its
+last frame, as at least so many. Returns are those of the last evaluation.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from pathlib import Path
+
+from figures import RESULTS, header, row
+
+
+def rows_of(path: Path) -> list[dict[str, float]]:
+    """Rows of a CSV file of numbers."""
+    with path.open(newline="") as file:
+        return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(file)]
+
+
+def first_reward(run: Path) -> float | None:
+    """Frames at the end of the first training episode with a reward."""
+    return next((line["frames"] for line in rows_of(run / "training.csv") if line["return"] > 0), None)
+
+
+def table(suite: Path) -> list[str]:
+    """A line for each entry of the suite."""
+    lines = list(header("task and bonus", "found", "frames to the first reward", "median", "last returns"))
+    for entry in sorted(suite.iterdir()):
+        runs = sorted(entry.glob("seed-*"))
+        firsts = [first_reward(run) for run in runs]
+        ends = [rows_of(run / "eval.csv")[-1] for run in runs]
+        counted = [end["frames"] if first is None else first for first, end in zip(firsts, ends, strict=True)]
+        found = sum(first is not None for first in firsts)
+        shown = [
+            f"{n:,.0f}" if f is not None else f"> {n:,.0f}" for f, n in zip(firsts, counted, strict=True)
+        ]
+        returns = ", ".join(f"{end['return_mean']:.0f}" for end in ends)
+        cells = (f"{found} of {len(runs)}", ", ".join(shown), f"{statistics.median(counted):,.0f}", returns)
+        lines.append(row(entry.name, *cells))
+    return lines
+
+
+if __name__ == "__main__":
+    print(*table(RESULTS / "curiosity"), sep="\n")
