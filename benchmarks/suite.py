@@ -3,10 +3,10 @@
     python benchmarks/suite.py SUITE [--only NAME ...] [--missing] [--jobs 1] [--threads 0] [--work DIR]
 
 Each entry of a suite is a `nearfar train` command line. Runs live under `--work` (large, not committed);
-their `eval.csv`, `config.yaml`, `manifest.json`, `metrics.jsonl` and the returns of training episodes are copied
-to `benchmarks/results/SUITE/NAME/seed-S/` after every run, and whenever a run ends early. With `--missing`,
-runs whose results are there to the last frame are left out: so a suite can be measured in parts, on several
-machines.
+their `eval.csv`, `config.yaml`, `manifest.json`, `metrics.jsonl` and the returns of training episodes are
+copied to `benchmarks/results/SUITE/NAME/seed-S/` after every run, and whenever a run ends early. With
+`--missing`, runs whose results are there to the last frame are left out: so a suite can be measured in parts,
+on several machines.
 """
 
 from __future__ import annotations
