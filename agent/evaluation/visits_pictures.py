@@ -11,13 +11,14 @@ import numpy as np
 from agent.evaluation.canvas import Look, picture, short_count, shortened
 from agent.evaluation.state_axes import StateAxis
 from agent.evaluation.style import FAINT, GREY, new_figure
-from agent.evaluation.visits import Stage, Survey, Visits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
+
+    from agent.evaluation.visits import Stage, Survey, Visits
 
 _ACROSS = 4  # maps side by side
 _SIDE, _GAP, _LEFT, _RIGHT, _TOP, _TITLE, _BOTTOM = 2.75, 0.25, 0.8, 1.05, 0.4, 0.5, 0.62  # inches

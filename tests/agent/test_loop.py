@@ -163,6 +163,32 @@ def test_twice_as_long_equals_two_runs(runner: Runner) -> None:
     assert_same_run(whole, halves)
 
 
+def test_a_resumed_run_has_visited_what_it_visited(runner: Runner) -> None:
+    """The counts of its first half are there again: as many as dictionaries find in all that was stored."""
+    runner.lengths = [9, 14]
+    whole = runner.run("whole")
+    with pytest.raises(KeyboardInterrupt):
+        runner.run("crashed", crash_after=40)
+    crashed = runner.run("crashed")
+    found = [
+        [
+            (each["explore/cells"], each["explore/entropy"])
+            for each in records(loop)
+            if "explore/cells" in each
+        ]
+        for loop in (whole, crashed)
+    ]
+    assert found[0] == found[1]
+    assert len(found[0]) == len(whole.store) > 5
+    # physics of this environment: decision and episode; neither range is known
+    squashed = [
+        tuple(int((value / (1 + value) + 1) / 2 * 30) for value in row)
+        for identifier in whole.store.ids()
+        for row in whole.store.read(identifier).physics.tolist()
+    ]
+    assert found[0][-1][0] == len(set(squashed)) > 20
+
+
 @pytest.mark.parametrize(
     ("lengths", "terminate", "stop_after"),
     [([9, 14, 5], True, 25), ([9, 14, 5], False, 25), ([10], False, 55)],
