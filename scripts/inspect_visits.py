@@ -92,8 +92,8 @@ def _beside(first: Survey, place: Path, name: str) -> Survey:
 def short_names(places: Sequence[Path]) -> list[str]:
     """A name for each path: as few of its last parts, two at least, as tell all of them apart."""
     roots = [place.parent if place.name == "episodes" else place for place in map(Path.absolute, places)]
-    parts = [root.parts for root in roots]
-    for count in range(2, max(map(len, parts)) + 1):
+    parts = [root.parts[1:] for root in roots]
+    for count in range(2, max(2, *map(len, parts)) + 1):
         names = ["/".join(each[-count:]) for each in parts]
         names = [name if len(name) <= _LONGEST else f"…{name[1 - _LONGEST :]}" for name in names]
         if len(set(names)) == len(names):

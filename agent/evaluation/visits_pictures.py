@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from agent.evaluation.visits import Stage, Survey, Visits
 
-_ACROSS = 4  # maps side by side
+_ACROSS = 3  # maps side by side: where a page shows them, their text stays readable
 _SIDE, _GAP, _LEFT, _RIGHT, _TOP, _TITLE, _BOTTOM = 2.75, 0.25, 0.8, 1.05, 0.4, 0.5, 0.62  # inches
 _NEVER = "#f6f8fa"  # cells that were never visited
 _TURN = {-np.pi: "-π", -np.pi / 2: "-π/2", 0.0: "0", np.pi / 2: "π/2", np.pi: "π"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -180,13 +182,15 @@ def test_a_resumed_run_has_visited_what_it_visited(runner: Runner) -> None:
     ]
     assert found[0] == found[1]
     assert len(found[0]) == len(whole.store) > 5
-    # physics of this environment: decision and episode; neither range is known
-    squashed = [
+    # physics of this environment: decision and episode, of which nobody knows a range
+    visits = Counter(
         tuple(int((value / (1 + value) + 1) / 2 * 30) for value in row)
         for identifier in whole.store.ids()
         for row in whole.store.read(identifier).physics.tolist()
-    ]
-    assert found[0][-1][0] == len(set(squashed)) > 20
+    )
+    shares = [count / visits.total() for count in visits.values()]
+    assert found[0][-1] == (len(visits), pytest.approx(-sum(share * math.log(share) for share in shares)))
+    assert len(visits) > 5
 
 
 @pytest.mark.parametrize(
