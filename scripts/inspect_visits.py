@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -80,13 +81,14 @@ def _survey(place: Path, name: str, variables: Sequence[str] | None) -> Survey |
 
 def _beside(first: Survey, place: Path, name: str) -> Survey:
     """A survey of the same variables as the first one."""
-    found = _survey(place, name, None)
+    found = None
+    with contextlib.suppress(ConfigError):  # without these variables it is of another domain
+        found = _survey(place, name, [axis.name for axis in first.map.axes])
     if found is None or found.coverage.axes != first.coverage.axes:
         raise ConfigError(
             f"--beside {place}: its physics states have other variables than those of {first.coverage.task}"
         )
-    shown = [axis.name for axis in first.map.axes]
-    return found if found.map.axes == first.map.axes else _survey(place, name, shown) or found
+    return found
 
 
 def short_names(places: Sequence[Path]) -> list[str]:

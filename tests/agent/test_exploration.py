@@ -83,7 +83,7 @@ def test_the_page_has_a_section(runs: Path, tmp_path: Path) -> None:
     section = page[page.index('id="visits"') : page.index('id="reading"')]
     for text in ("<td>10 to 20</td>", "<td>2<small>3 · 1</small></td>", "data:image/png;base64", "<svg"):
         assert text in section, text
-    without = page.replace('<a href="#visits">Visited states</a>\n', "")
+    without = page.replace('<a href="#visits">Visited states</a>', "")
     without = re.sub(r'<section id="visits">.*?</section>\n\n', "", without, flags=re.DOTALL)
     assert without == make_page(study, []).html, "all else is as it was"
 

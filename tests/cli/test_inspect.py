@@ -71,6 +71,7 @@ def test_pictures_of_a_dataset_lie_beside_its_episodes(tmp_path: Path) -> None:
             "{tmp}/data --beside {tmp}/other",
             "other: its physics states have other variables than those of dmc",
         ),
+        ("{tmp}/walker --beside {tmp}/cheetah", "cheetah: its physics states have other variables"),
         ("{tmp}/data --beside {tmp}/blind", "blind: its physics states have other variables"),
         ("{tmp}/data --beside {tmp}/absent", "absent holds no episodes"),
         ("{tmp}/blind", "blind holds no physics states"),
@@ -84,6 +85,8 @@ def test_mistakes_are_one_line(
     write_data(tmp_path / "data")
     write_data(tmp_path / "other", task="dmc/pendulum-swingup", entries=2)
     write_data(tmp_path / "blind", entries=0)
+    for task in ("walker-walk", "cheetah-run"):  # both have the variables of the map, and others
+        write_data(tmp_path / task.partition("-")[0], task=f"dmc/{task}", entries=18)
     damaged = EpisodeStore(write_data(tmp_path / "damaged"))
     for identifier in damaged.ids():
         damaged.file(identifier).write_bytes(b"nonsense")
