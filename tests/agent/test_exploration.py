@@ -56,7 +56,7 @@ def test_rows_are_means_over_seeds(runs: Path, tmp_path: Path) -> None:
     assert (one.variant, one.seeds, one.frames, one.cells) == ("cpu", (1, 2), (20, 10), (3, 1))
     assert (one.mean_cells, one.possible_cells) == (2.0, 900)
     # 4 visits: one cell has two, two have one; 3 visits: all in one cell
-    assert one.entropies == (pytest.approx(1.5 * np.log(2)), 0.0)
+    assert one.entropies == pytest.approx((1.5 * np.log(2), 0.0))
     assert one.mean_entropy == pytest.approx(0.75 * np.log(2))
     assert (other.variant, other.cells) == ("gpu", (2,))
     rows = list(csv.DictReader(io.StringIO(exploration.growth_csv(found))))

@@ -38,7 +38,7 @@ def test_cells_are_where_the_states_are_and_darker_the_more_often(tmp_path: Path
     """The first variable runs to the right, the second upwards; panels share their colours."""
     one = visits_of(*[(-3.0, -1.5)] * 7, *[(3.0, -1.5)] * 2, (-3.0, 1.5))
     other = visits_of(*[(3.0, 1.5)] * 10)
-    draw_maps([("one", "facts", one), ("costs $\\frac", "facts", other)], tmp_path / "maps" / "visits.png")
+    draw_maps([("one", "facts", one), ("$\\frac$", "facts", other)], tmp_path / "maps" / "visits.png")
     with Image.open(tmp_path / "maps" / "visits.png") as image:
         picture = np.asarray(image.convert("RGB"))
     first, second = (grid_of(picture, panel, 2).sum(axis=2) for panel in (0, 1))
