@@ -269,7 +269,7 @@ class Loop:
             del self.obs[lane]
             self.store.commit(episode)
             self.progress.last_return = self.returns[lane]
-            self.reporter.scalars({"train/episode_return": self.returns[lane]})
+            self.reporter.episode(episode, self.returns[lane])
 
     def _leave_out(self, lane: int) -> None:
         """Forget the episode under way in an environment that failed."""

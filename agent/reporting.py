@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,11 +13,16 @@ import numpy as np
 
 from agent import checkpoint
 from agent.evaluation.pictures import episode_captions, write_gif
+from agent.evaluation.visits import stored_coverage
 from agent.logger import Logger
 from agent.progress import Progress
 from agent.rollout import EpisodeResult
 from configs.load import dump_yaml
 from configs.schema import Config
+from envs.episodes import EpisodeStore
+from envs.recording import Episode
+
+_log = logging.getLogger(__name__)
 
 VIDEO_FPS = 25.0
 LAYOUT: Mapping[str, Mapping[str, list[Any]]] = {
@@ -34,6 +40,10 @@ LAYOUT: Mapping[str, Mapping[str, list[Any]]] = {
         "far negatives of a query's own episode": ["Multiline", ["train/far_negatives"]],
         "reward error at the horizon": ["Multiline", ["train/reward_error_at_horizon", "train/reward_mean"]],
     },
+    "exploration": {
+        "visited cells": ["Multiline", ["explore/cells"]],
+        "entropy of visits": ["Multiline", ["explore/entropy"]],
+    },
     "control": {
         "planner and policy": ["Multiline", ["train/plan_policy_gap", "train/plan_preferred"]],
         "policy and recorded actions": ["Multiline", ["train/policy_data_gap"]],
@@ -47,8 +57,14 @@ class Reporter:
     """Writes everything under its run directory, at the frames where the run's progress stands."""
 
     def __init__(self, run_dir: Path, config: Config, progress: Progress) -> None:
-        """Open the log files; records later than where the run goes on from are dropped."""
+        """Open the log files; records later than where the run goes on from are dropped.
+
+        What the run visited so far is read from the episodes that it stored.
+        """
         self._run_dir, self._config, self._progress = run_dir, config, progress
+        self._coverage, problems = stored_coverage(EpisodeStore(run_dir / "episodes"))
+        for problem in problems:
+            _log.warning("%s", problem)
         self._logger = Logger(
             run_dir,
             tensorboard=config.logging.tensorboard,
@@ -79,6 +95,13 @@ class Reporter:
         """Write one line of metrics."""
         at = self._progress
         self._logger.scalars(at.frames, values, updates=at.updates, seconds=at.seconds)
+
+    def episode(self, episode: Episode, episode_return: float) -> None:
+        """Write the return of a training episode, and how much of the state space all so far have visited."""
+        values = {"train/episode_return": episode_return}
+        if stage := self._coverage.add(episode):
+            values |= {"explore/cells": stage.cells, "explore/entropy": stage.entropy}
+        self.scalars(values)
 
     def evaluation(self, results: Sequence[EpisodeResult], discount: float) -> None:
         """Write returns, what the critics had promised, and the first episode as a video if it was drawn."""

@@ -166,11 +166,16 @@ def _bar(name: str) -> Callable[[Sequence[Item]], Iterable[Item]]:
 
 def _write(study: Study, out: Path) -> None:
     """Write everything, and print the numbers."""
-    from agent.evaluation import album, exports, report, scoretable
+    from agent.evaluation import album, exploration, exports, report, scoretable
 
-    page = report.make_page(study, album.draw_charts(study, out / "figures", _bar("pictures")))
+    charts = album.draw_charts(study, out / "figures", _bar("pictures"))
+    explored = exploration.explore(study, out / "figures", _bar("visits"))
+    page = report.make_page(study, charts, explored)
     study = replace(study, notes=(*study.notes, *page.notes))
-    extras = {"time_shares": exports.plain(page.shares), **page.captions}
+    visits = exports.plain(exploration.as_json(explored))
+    extras = {"time_shares": exports.plain(page.shares), **page.captions, **visits}
+    if explored.rows:
+        (out / "visits.csv").write_text(exploration.growth_csv(explored), encoding="utf-8")
     summary = json.dumps(exports.summary(study, extras), indent=1, allow_nan=False)
     for name, text in (
         ("curves.csv", exports.points_csv(study)),

@@ -1,4 +1,4 @@
-"""`nearfar inspect`: pictures of what a trained agent makes of episodes that its run recorded."""
+"""`nearfar inspect`: what a trained agent makes of recorded episodes, and which states these visited."""
 
 from __future__ import annotations
 
@@ -23,16 +23,20 @@ MOST_THUMBNAILS = 1000  # TensorBoard's projector refuses a picture of much more
 
 
 class InspectOptions(Options):
-    """Pictures of what a trained agent makes of episodes that its run recorded."""
+    """Pictures of what a trained agent makes of recorded episodes, and of the states that these visited."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Run directory of `nearfar train`."""
+    """Run directory of `nearfar train`; of a dataset, visited states alone are drawn."""
     episode: NonNegative | None = None
     """Stored episode to look at; unset: the newest that is long enough."""
     horizon: Positive = 8
     """Decisions imagined ahead."""
     gallery: Positive = 40
     """Newest stored episodes among whose frames imagined states are looked for."""
+    variables: tuple[str, str] | None = None
+    """Two variables of the physics state for the heat map of visits; unset: the first two of the task."""
+    beside: tuple[Path, ...] = ()
+    """Other runs or datasets of the same domain whose visits are drawn beside."""
     out: Path | None = None
     """Where the pictures go; unset: RUN/inspect."""
 
@@ -40,19 +44,31 @@ class InspectOptions(Options):
 def main(arguments: Sequence[str]) -> int:
     """Draw; see `nearfar inspect --help`."""
     options = parse_flags(InspectOptions, "nearfar inspect", arguments)
+    out = options.out or options.run / "inspect"
+    if (options.run / "store.json").is_file():
+        if not _visits(options, out):
+            raise ConfigError(f"{options.run} holds no physics states: there is nothing to draw of them")
+        return 0
 
     from agent import load_agent
     from agent.evaluation.inspection import look_at
 
     agent = load_agent(options.run).agent
-    gallery = [look_at(agent, episode) for episode in _chosen_episodes(options)]
-    out = options.out or options.run / "inspect"
+    chosen = _chosen_episodes(options)
+    _visits(options, out)
+    gallery = [look_at(agent, episode) for episode in chosen]
     _draw(agent, gallery, options.horizon, out)
     logs = options.run / "tensorboard"
     _write_embedding(gallery, logs)
     print(f"pictures of episode {gallery[0].episode.info.episode}: {out}")
     print(f"keys, point by point: `tensorboard --logdir {logs}`, tab Projector")
     return 0
+
+
+def _visits(options: InspectOptions, out: Path) -> bool:
+    from scripts.inspect_visits import show_visits
+
+    return show_visits([options.run, *options.beside], options.variables, out)
 
 
 def _chosen_episodes(options: InspectOptions) -> list[Episode]:

@@ -23,7 +23,7 @@ class Chart:
 
     Attributes:
         path: PNG and SVG, without suffix.
-        kind: `curves`, `time`, `bars`, `profile` or `improvement`.
+        kind: `curves`, `time`, `bars`, `profile`, `improvement` or `visits`.
         scope: name of the scope that it shows.
         description: what it shows, in words.
     """
@@ -44,7 +44,7 @@ def draw_charts(
         directory: where they go; made where it does not exist.
         progress: goes through the scopes and shows how far it is.
     """
-    names = _file_names([found.scope.name for found in study.findings])
+    names = file_names([found.scope.name for found in study.findings])
     drawn = []
     for found in progress(study.findings):
         base = directory / names[found.scope.name]
@@ -54,7 +54,7 @@ def draw_charts(
     return drawn
 
 
-def _file_names(scopes: Sequence[str]) -> dict[str, str]:
+def file_names(scopes: Sequence[str]) -> dict[str, str]:
     """A file's name for each scope, whatever the scope is called."""
     names: dict[str, str] = {}
     for scope in scopes:

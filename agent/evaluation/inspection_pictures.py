@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.evaluation.inspection import Candidates, Match, Seen
-from agent.evaluation.style import COLOURS, FAINT, GREY, new_figure
+from agent.evaluation.style import COLOURS, GREY, new_figure
+from agent.evaluation.traces import Line, Panel, draw_under_frames, film
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_THUMBNAILS = 12
 _MOST_DIMENSIONS = 3  # of an action, that are drawn
 
 
@@ -73,31 +73,17 @@ def draw_traces(seen: Seen, realised: NDArray[np.float64], path: Path) -> None:
         realised: discounted return that followed each observation, (T + 1,).
         path: the PNG.
     """
-    steps = seen.episode.steps
-    with new_figure(path, 11, 5.4) as figure:
-        strip = figure.add_axes((0.07, 0.80, 0.90, 0.13))
-        _film(strip, seen, horizontal=True)
-        top = figure.add_axes((0.07, 0.50, 0.90, 0.26))
-        bottom = figure.add_axes((0.07, 0.12, 0.90, 0.33))
-        top.step(np.arange(steps), seen.episode.reward, where="post", color=COLOURS[0], linewidth=1.6)
-        top.set_ylabel("reward")
-        bottom.plot(seen.value, color=COLOURS[0], linewidth=2.0, label="value of the critics")
-        bottom.plot(
-            realised,
-            color=COLOURS[1],
-            linewidth=1.4,
-            linestyle="--",
-            label="realised, discounted (at a time limit: and the value then)",
-        )
-        bottom.set_ylabel("value")
-        bottom.set_xlabel("decision")
-        bottom.legend(frameon=False, fontsize=10)
-        for axes in (top, bottom):
-            axes.set_xlim(0, steps)
-            axes.grid(color=FAINT)
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.tick_params(length=0)
-        figure.text(0.07, 0.955, f"return {seen.episode.episode_return:.0f}", fontsize=13, fontweight="bold")
+    panels = [
+        Panel("reward", [Line(seen.episode.reward)]),
+        Panel(
+            "value",
+            [
+                Line(seen.value, "value of the critics"),
+                Line(realised, "realised, discounted (at a time limit: and the value then)"),
+            ],
+        ),
+    ]
+    draw_under_frames(seen.episode, panels, f"return {seen.episode.episode_return:.0f}", path)
 
 
 def draw_similarity(seen: Seen, path: Path) -> None:
@@ -110,21 +96,11 @@ def draw_similarity(seen: Seen, path: Path) -> None:
         axes.xaxis.set_label_position("top")
         axes.xaxis.tick_top()
         axes.tick_params(length=0)
-        _film(figure.add_axes((0.16, 0.05, 0.69, 0.08)), seen, horizontal=True)
-        _film(figure.add_axes((0.02, 0.15, 0.08, 0.73)), seen, horizontal=False)
+        film(figure.add_axes((0.16, 0.05, 0.69, 0.08)), seen.episode)
+        film(figure.add_axes((0.02, 0.15, 0.08, 0.73)), seen.episode, horizontal=False)
         bar = figure.colorbar(image, cax=figure.add_axes((0.88, 0.15, 0.025, 0.73)))
         bar.outline.set_visible(False)
         figure.text(0.16, 0.965, "similarity of an episode's states to one another", fontsize=12.5)
-
-
-def _film(axes: Axes, seen: Seen, *, horizontal: bool) -> None:
-    """Frames spread over an episode, side by side or from top to bottom; nothing where there are none."""
-    axes.set_axis_off()
-    if not seen.episode.frame.size:
-        return
-    chosen = np.linspace(0, seen.episode.steps, _THUMBNAILS).round().astype(int)
-    frames = [seen.episode.frame[t].transpose(1, 2, 0) for t in chosen]
-    axes.imshow(np.concatenate(frames, axis=1 if horizontal else 0), aspect="auto")
 
 
 def draw_candidates(seen: Seen, starts: Sequence[int], plans: Sequence[Candidates], path: Path) -> None:

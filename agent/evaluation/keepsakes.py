@@ -114,7 +114,7 @@ def videos(curves: Sequence[Curve], budget: int) -> tuple[list[Picture], list[No
 
 def imaginations(curves: Sequence[Curve], budget: int) -> tuple[list[Picture], list[Note]]:
     """What `nearfar inspect` drew of imagined futures; arguments as those of `videos`."""
-    return _small_copies(curves, "inspect/imagination.png", budget, _small_png)
+    return _small_copies(curves, "inspect/imagination.png", budget, small_png)
 
 
 def _small_copies(
@@ -165,7 +165,8 @@ def _small_gif(path: Path) -> bytes:
     return buffer.getvalue()
 
 
-def _small_png(path: Path) -> bytes:
+def small_png(path: Path) -> bytes:
+    """A picture with fewer colours, and no wider than a page is."""
     with Image.open(path) as picture:
         small = picture.convert("RGB")
     small.thumbnail((_STRIP_WIDTH, 4 * _STRIP_WIDTH))

@@ -14,6 +14,7 @@ from typing import Any
 from agent.evaluation import charts
 from agent.evaluation.album import Chart
 from agent.evaluation.canvas import looks_of, short_count, short_time
+from agent.evaluation.exploration import Exploration
 from agent.evaluation.keepsakes import Picture, TimeShares, imaginations, time_shares, videos
 from agent.evaluation.published import PublishedScore
 from agent.evaluation.records import Note
@@ -24,6 +25,7 @@ from agent.evaluation.vector import inlined
 
 PAGE_BYTES = 4_800_000
 """The page stays below 5 MB: what it shows beside numbers and curves gets the rest."""
+_NOTHING = Exploration()
 
 
 @dataclass(frozen=True)
@@ -43,31 +45,35 @@ class Page:
     captions: dict[str, list[str]]
 
 
-def make_page(study: Study, drawn: Sequence[Chart]) -> Page:
+def make_page(study: Study, drawn: Sequence[Chart], explored: Exploration = _NOTHING) -> Page:
     """Compose the page; videos and strips get the room that numbers and curves leave.
 
     Args:
         study: what it shows.
         drawn: pictures of the study.
+        explored: what its runs visited, with pictures of its own.
     """
+    drawn = [*drawn, *explored.charts]
     curves = study.collection.curves
     shares, notes = time_shares(curves)
-    room = (PAGE_BYTES - len(_render(study, drawn, shares).encode())) * 3 // 4  # as base64
+    room = (PAGE_BYTES - len(_render(study, drawn, explored, shares).encode())) * 3 // 4  # as base64
     moving, more = videos(curves, room // 2)
     notes += more
     strips, more = imaginations(curves, room - sum(len(each.content) for each in moving))
     notes += more
+    notes += explored.notes
     study = replace(study, notes=(*study.notes, *notes))
     captions = {
         name: [each.caption for each in pictures]
         for name, pictures in (("videos", moving), ("imaginations", strips))
     }
-    return Page(_render(study, drawn, shares, moving, strips), tuple(notes), shares, captions)
+    return Page(_render(study, drawn, explored, shares, moving, strips), tuple(notes), shares, captions)
 
 
 def _render(
     study: Study,
     drawn: Sequence[Chart],
+    explored: Exploration,
     shares: Sequence[TimeShares],
     moving: Sequence[Picture] = (),
     strips: Sequence[Picture] = (),
@@ -93,6 +99,7 @@ def _render(
         study=study,
         looks=looks_of(study.collection.variants),
         charts=_inline(drawn),
+        explored=explored,
         shares=shares,
         videos=moving,
         strips=strips,

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
+from envs.datasets.sheets import Row, draw_rows
 from envs.episodes import EpisodeStore
 
 _ARRAYS = ("action", "reward", "physics", "proprio")
 _ROWS, _COLUMNS = 8, 10  # of the contact sheet
-_SIDE, _GAP, _STRIP = 96, 4, 16  # pixels
 _SEEN = 16  # frames of an episode whose brightness is looked at
-_BACKGROUND, _TEXT = (24, 24, 28), (235, 235, 235)
 
 
 def summarise(store: EpisodeStore, progress: Callable[[Sequence[int]], Iterable[int]]) -> dict[str, Any]:
@@ -99,21 +97,12 @@ def draw_sheet(store: EpisodeStore, path: Path) -> None:
         EpisodeError: an episode is damaged.
         OSError: it cannot be written.
     """
-    ids = [store.ids()[place] for place in _spread(len(store), _ROWS)]
-    row = _SIDE + _STRIP + _GAP
-    sheet = Image.new("RGB", (_COLUMNS * (_SIDE + _GAP) + _GAP, len(ids) * row + _GAP), _BACKGROUND)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_STRIP - 4)
-    for line, identifier in enumerate(ids):
-        episode, top = store.read(identifier), line * row + _GAP
-        times = _spread(episode.steps + 1, _COLUMNS)
-        for column, time in enumerate(times):
-            image = Image.fromarray(np.ascontiguousarray(episode.frame[time].transpose(1, 2, 0)))
-            resized = image.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-            sheet.paste(resized, (_GAP + column * (_SIDE + _GAP), top + _STRIP))
+    rows = []
+    for identifier in (store.ids()[place] for place in _spread(len(store), _ROWS)):
+        episode = store.read(identifier)
         caption = f"{identifier}: {episode.steps} decisions, return {episode.episode_return:.1f}"
-        draw.text((_GAP, top), caption, fill=_TEXT, font=font)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, "PNG")
+        rows.append(Row(caption, [episode.frame[time] for time in _spread(episode.steps + 1, _COLUMNS)]))
+    draw_rows(rows, path, _COLUMNS)
 
 
 def _spread(count: int, wanted: int) -> list[int]:

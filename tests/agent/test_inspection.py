@@ -152,8 +152,10 @@ def run(agent: Agent, make_episode: Callable[[int], Episode], tmp_path: Path) ->
 
 def test_the_command_draws_pictures(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["inspect", str(run), "--horizon", "2", "--episode", "1"]) == 0
-    assert "pictures of episode 1" in capsys.readouterr().out
-    for name in ("imagination", "plans", "values", "similarity"):
+    said = capsys.readouterr().out
+    assert "pictures of episode 1" in said
+    assert f"{3 * T} frames, 1 cells, 0.00 nats" in said, "this body never moves"
+    for name in ("imagination", "plans", "values", "similarity", "visits"):
         with Image.open(run / "inspect" / f"{name}.png") as picture:
             assert min(picture.size) > 300
             assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 100, f"{name} is empty"
@@ -191,8 +193,9 @@ def test_pictures_without_frames(
     store.drop_after(0)
     for number in range(2):
         episode = make_episode(number)
-        store.commit(replace(episode, frame=episode.frame[..., :0, :0]))
+        store.commit(replace(episode, frame=episode.frame[..., :0, :0], physics=episode.physics[:, :0]))
     assert cli.main(["inspect", str(run), "--horizon", "2"]) == 0
+    assert not list((run / "inspect").glob("visits*")), "there are no physics states either"
     for name in ("imagination", "plans", "values", "similarity"):
         with Image.open(run / "inspect" / f"{name}.png") as picture:
             assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 20, f"{name} is empty"

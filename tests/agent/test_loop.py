@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,6 +163,34 @@ def test_twice_as_long_equals_two_runs(runner: Runner) -> None:
     halves = runner.run("halves", evaluation=evaluation)
     assert len(evaluations(whole)) == 3, "a header and two evaluations"
     assert_same_run(whole, halves)
+
+
+def test_a_resumed_run_has_visited_what_it_visited(runner: Runner) -> None:
+    """The counts of its first half are there again: as many as dictionaries find in all that was stored."""
+    runner.lengths = [9, 14]
+    whole = runner.run("whole")
+    with pytest.raises(KeyboardInterrupt):
+        runner.run("crashed", crash_after=40)
+    crashed = runner.run("crashed")
+    found = [
+        [
+            (each["explore/cells"], each["explore/entropy"])
+            for each in records(loop)
+            if "explore/cells" in each
+        ]
+        for loop in (whole, crashed)
+    ]
+    assert found[0] == found[1]
+    assert len(found[0]) == len(whole.store) > 5
+    # physics of this environment: decision and episode, of which nobody knows a range
+    visits = Counter(
+        tuple(int((value / (1 + value) + 1) / 2 * 30) for value in row)
+        for identifier in whole.store.ids()
+        for row in whole.store.read(identifier).physics.tolist()
+    )
+    shares = [count / visits.total() for count in visits.values()]
+    assert found[0][-1] == (len(visits), pytest.approx(-sum(share * math.log(share) for share in shares)))
+    assert len(visits) > 5
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from agent.progress import Progress
 from agent.reporting import Reporter
 from agent.rollout import EpisodeResult
 from configs.schema import Config
+from envs.episodes import EpisodeStore
+from tests.physics import make_episode
 
 AT = Progress(frames=40, updates=7, seconds=1.5)
 
@@ -56,7 +59,14 @@ def test_charts_are_arranged(tmp_path: Path, config: Config) -> None:
     assert charts["return"] == ["eval/return_mean", "train/episode_return"]
     assert charts["value against return"] == ["eval/start_value", "eval/discounted_return"]
     tags = [tag for chart in charts.values() for tag in chart]
-    for written in ("loss/reward", "train/rank_me", "train/plan_policy_gap", "time/update_share"):
+    for written in (
+        "loss/reward",
+        "train/rank_me",
+        "explore/cells",
+        "explore/entropy",
+        "train/plan_policy_gap",
+        "time/update_share",
+    ):
         assert any(fnmatch.fnmatch(written, tag.replace(".*", "*")) for tag in tags), written
 
 
@@ -82,3 +92,45 @@ def test_first_episode_is_shown_as_a_video(tmp_path: Path, config: Config) -> No
     assert (image.step, image.width, image.height) == (40, 32, 32)
     with Image.open(tmp_path / "videos" / "frames-000000040.gif") as video:
         assert getattr(video, "n_frames", 1) == 4
+
+
+def test_visited_states_are_counted_over_the_episodes(tmp_path: Path, config: Config) -> None:
+    """Of a run that goes on: those that it stored before, too."""
+
+    def record(reporter: Reporter, store: EpisodeStore, *places: float) -> None:
+        physics = np.array([[place, 0.0] for place in places])
+        episode = make_episode(physics, task="dmc/pendulum-swingup")
+        store.commit(episode)
+        reporter.episode(episode, 1.5)
+
+    for places in ((0.0, 0.01, 2.0), (2.0, -1.0), (2.0, 2.01)):
+        with Reporter(tmp_path, config, AT) as reporter:
+            record(reporter, EpisodeStore(tmp_path / "episodes"), *places)
+    found = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [each["train/episode_return"] for each in found] == [1.5] * 3
+    assert [each["explore/cells"] for each in found] == [2, 3, 3]
+    shares = [(2, 1), (2, 2, 1), (2, 4, 1)]
+    for each, counts in zip(found, shares, strict=True):
+        entropy = -sum(n / sum(counts) * math.log(n / sum(counts)) for n in counts)
+        assert each["explore/entropy"] == pytest.approx(entropy)
+
+
+def test_nothing_is_said_of_visits_without_physics(tmp_path: Path, config: Config) -> None:
+    with Reporter(tmp_path, config, AT) as reporter:
+        reporter.episode(make_episode(np.zeros((3, 0))), 1.0)
+    (record,) = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert [name for name in record if "/" in name] == ["train/episode_return"]
+
+
+def test_a_damaged_episode_does_not_keep_a_run_from_going_on(
+    tmp_path: Path, config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = EpisodeStore(tmp_path / "episodes")
+    for _ in range(2):
+        store.commit(make_episode(np.zeros((3, 4))))
+    store.file(0).write_bytes(b"nonsense")
+    with Reporter(tmp_path, config, AT) as reporter:
+        reporter.episode(make_episode(np.ones((3, 4))), 1.0)
+    assert "episode-00000000.safetensors" in caplog.text
+    (record,) = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert record["explore/cells"] == 2 * 6
