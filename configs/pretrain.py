@@ -104,8 +104,8 @@ class OptimizerOptions(Options):
 
     name: Literal["adamw", "lars"] = "adamw"
     """AdamW, or LARS for very large batches."""
-    learning_rate: PositiveFloat = 1e-3
-    """Step size after the warm-up."""
+    learning_rate: PositiveFloat | None = None
+    """Step size after the warm-up; unset: 3e-4 for methods that see windows, 1e-3 for the others."""
     weight_decay: NonNegativeFloat = 1e-6
     """Of weights; biases and gains of normalisations have none."""
     warmup: Share = 0.05
@@ -201,6 +201,11 @@ class PretrainConfig(Options):
     def is_windowed(self) -> bool:
         """Whether the method sees what was done between observations."""
         return self.method in WINDOWED
+
+    @property
+    def learning_rate(self) -> float:
+        """Step size after the warm-up."""
+        return self.optimizer.learning_rate or (3e-4 if self.is_windowed else 1e-3)
 
     @model_validator(mode="after")
     def _options_fit_together(self) -> PretrainConfig:

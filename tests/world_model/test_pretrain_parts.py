@@ -40,7 +40,7 @@ def test_lars_follows_its_algorithm() -> None:
     module = torch.nn.Module()
     module.weight = torch.nn.Parameter(torch.from_numpy(weight.copy()))
     module.gain = torch.nn.Parameter(torch.from_numpy(gain.copy()))
-    optimizer = make_optimizer(module, OptimizerOptions(name="lars", learning_rate=0.3, weight_decay=0.01))
+    optimizer = make_optimizer(module, OptimizerOptions(name="lars", weight_decay=0.01), 0.3)
     assert isinstance(optimizer, LARS)
     speed, gain_speed = np.zeros((3, 4)), np.zeros(4)
     for _ in range(3):
@@ -63,7 +63,7 @@ def test_lars_moves_weights_that_are_zero() -> None:
 
 
 def test_weights_decay_and_biases_do_not() -> None:
-    optimizer = make_optimizer(torch.nn.Linear(3, 2), OptimizerOptions(weight_decay=0.1))
+    optimizer = make_optimizer(torch.nn.Linear(3, 2), OptimizerOptions(weight_decay=0.1), 1e-3)
     decays = {group["params"][0].shape: group["weight_decay"] for group in optimizer.param_groups}
     assert decays == {(2, 3): 0.1, (2,): 0.0}
 

@@ -49,7 +49,9 @@ class LARS(torch.optim.Optimizer):
         parameter.add_(state["momentum"], alpha=-rate)
 
 
-def make_optimizer(module: nn.Module, options: OptimizerOptions) -> torch.optim.Optimizer:
+def make_optimizer(
+    module: nn.Module, options: OptimizerOptions, learning_rate: float
+) -> torch.optim.Optimizer:
     """An optimiser of all that learns in a module; biases and gains do not decay."""
     learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = [
@@ -57,5 +59,5 @@ def make_optimizer(module: nn.Module, options: OptimizerOptions) -> torch.optim.
         {"params": [each for each in learning if each.ndim <= 1], "weight_decay": 0.0},
     ]
     if options.name == "lars":
-        return LARS(groups, options.learning_rate)
-    return torch.optim.AdamW(groups, lr=options.learning_rate, fused=True)
+        return LARS(groups, learning_rate)
+    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)

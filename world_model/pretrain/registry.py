@@ -17,7 +17,7 @@ from world_model.objectives.redundancy import barlow_twins_per_feature, vicreg_p
 from world_model.pretrain.clip import CLIP
 from world_model.pretrain.method import Method
 from world_model.pretrain.pairs import BYOL, Distances, MoCo, MoCo3, Redundancy, SimCLR
-from world_model.pretrain.world import RowWise, Temporal
+from world_model.pretrain.world import Predictive, RowWise, Temporal
 
 
 def _triplet(query: Tensor, key: Tensor, negative: Tensor, margin: float) -> Tensor:
@@ -43,7 +43,7 @@ _PAIRS: dict[MethodName, Callable[[Encoder, int, MethodOptions], Method]] = {
 }
 _WORLD: dict[MethodName, tuple[Callable[[EnvSpec, WorldModelOptions, ObsName], Method], ObjectiveName]] = {
     "temporal": (Temporal, "temporal"),
-    "predictive": (RowWise, "predictive"),
+    "predictive": (Predictive, "none"),
     "reconstruction": (RowWise, "reconstruction"),
     "supervised": (RowWise, "supervised"),
 }

@@ -30,7 +30,7 @@ class Trainer:
         """Build the optimiser; all processes must hold the same parameters."""
         self.method, self.update = method, 0
         self._config, self._group = config, group
-        self._optimizer = make_optimizer(method, config.optimizer)
+        self._optimizer = make_optimizer(method, config.optimizer, config.learning_rate)
 
     @property
     def progress(self) -> float:
@@ -54,7 +54,7 @@ class Trainer:
         middle = (self.update + 0.5) / self._config.updates  # no step of size zero at either end
         factor = learning_rate_factor(middle, options.warmup, options.schedule)
         for group in self._optimizer.param_groups:
-            group["lr"] = options.learning_rate * factor
+            group["lr"] = self._config.learning_rate * factor
         self._optimizer.step()
         pairs = self._config.pairs
         method.after_step(rows, momentum_step(self.progress, pairs.key_tau, pairs.key_schedule))

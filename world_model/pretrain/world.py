@@ -12,6 +12,8 @@ from configs.schema import ObsName, WorldModelOptions
 from envs.spec import EnvSpec
 from world_model.batch import Batch, Latents
 from world_model.encoder import perceived
+from world_model.layers import mlp
+from world_model.losses import byol, standardised
 from world_model.model import WorldModel
 from world_model.objectives.contrastive import Contrastive
 from world_model.pretrain.method import Method
@@ -19,12 +21,16 @@ from world_model.pretrain.samples import Rows, Samples, Views, Windows
 
 
 class WorldMethod(Method):
-    """An objective of the agent, without rewards and values."""
+    """An objective of the agent, without rewards and values, and without the consistency that serves them.
+
+    Imagined latents have to be trusted by nobody here, and without the others consistency pulls all latents
+    together (`benchmarks/notes.md`, item 54).
+    """
 
     def __init__(self, env_spec: EnvSpec, options: WorldModelOptions, obs: ObsName) -> None:
         """Draw encoder, dynamics and objective."""
         super().__init__()
-        self.world_model = WorldModel(env_spec, options, obs)
+        self.world_model = WorldModel(env_spec, options.model_copy(update={"consistency_weight": 0.0}), obs)
         for unused in (self.world_model.reward, self.world_model.continuation):
             if unused is not None:
                 unused.requires_grad_(False)
@@ -58,7 +64,7 @@ class WorldMethod(Method):
 
 
 class RowWise(WorldMethod):
-    """An objective that looks at each window by itself: predictive, reconstruction, supervised."""
+    """An objective that looks at each window by itself: reconstruction, supervised."""
 
     def embed_latents(self, batch: Batch, latents: Latents) -> Rows:
         """Each loss, (B,), and queries and keys at the horizon, (B, Z) each, without gradient."""
@@ -68,6 +74,7 @@ class RowWise(WorldMethod):
         rows = {
             f"loss/{name}": weights[name] * model.reduce_rows(batch.within_episodes(loss))
             for name, loss in found.items()
+            if weights[name]
         }
         return rows | {"query": latents.z[:, -1].detach(), "key": latents.z_key[:, -1]}
 
@@ -82,25 +89,53 @@ class RowWise(WorldMethod):
         return rows["query"], rows["key"]
 
 
-class Temporal(WorldMethod):
-    """The agent's dynamics term: imagined futures against the keys of all windows, and consistency."""
+class Predictive(WorldMethod):
+    """Imagined futures near the momentum keys of what was seen, and nothing to keep apart.
+
+    Rewards and values keep the agent's own consistency from collapse; here nothing would, and all latents
+    become one within 100 updates. So a head predicts keys that are standardised over the batch of all
+    processes, as in `world_model.pretrain.pairs.BYOL`.
+
+    Source: SPR, arXiv:2007.05929, section 2.2; the standardised keys are not of the paper.
+    """
+
+    def __init__(self, env_spec: EnvSpec, options: WorldModelOptions, obs: ObsName) -> None:
+        """Draw a predictor, too."""
+        super().__init__(env_spec, options, obs)
+        self.predictor = mlp(options.latent_dim, options.hidden_dim, options.latent_dim)
 
     def embed_latents(self, batch: Batch, latents: Latents) -> Rows:
-        """Projections, where and whether they were seen, and the consistency of each row."""
-        model = self.world_model
-        query, key = model.objective.compared(latents)
-        consistency = (latents.z[:, 1:] - latents.z_key[:, 1:]).square().mean(dim=-1)
+        """Predictions and keys of each decision, (B, H, Z) each, and which of them were seen."""
+        seen = batch.was_seen[:, 1:]
+        return {"query": self.predictor(latents.z[:, 1:]), "key": latents.z_key[:, 1:], "seen": seen}
+
+    def losses(self, rows: Rows) -> dict[str, Tensor]:
+        """Loss `bootstrap`."""
+        query, key, seen = rows["query"], rows["key"], rows["seen"]
+        loss = byol(query.flatten(0, 1), standardised(key.flatten(0, 1))).unflatten(0, seen.shape)
+        return {"bootstrap": self.world_model.reduce(loss.where(seen, 0.0))}
+
+    def compared(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Predictions and standardised keys at the horizon."""
+        return rows["query"][:, -1], standardised(rows["key"][:, -1])
+
+
+class Temporal(WorldMethod):
+    """The agent's dynamics term: imagined futures against the keys of all windows."""
+
+    def embed_latents(self, batch: Batch, latents: Latents) -> Rows:
+        """Projections, and where and whether they were seen."""
+        query, key = self.world_model.objective.compared(latents)
         return {
             "query": query[:, 1:],
             "key": key[:, 1:],
             "episode": batch.episode,
             "time": batch.time,
             "terminated": batch.terminated,
-            "consistency": model.reduce_rows(batch.within_episodes(consistency)),
         }
 
     def losses(self, rows: Rows) -> dict[str, Tensor]:
-        """Losses `temporal` and `consistency`."""
+        """Loss `temporal`."""
         model, terminated = self.world_model, rows["terminated"]
         objective = cast(Contrastive, model.objective)
         assert objective.temporal is not None
@@ -109,11 +144,7 @@ class Temporal(WorldMethod):
         episode = rows["episode"].repeat_interleave(len(steps))
         time = (rows["time"][:, None] + steps).flatten()
         loss = objective.temporal.compare(rows["query"], rows["key"], episode, time, ~alive.flatten())
-        options = model.options
-        return {
-            "temporal": options.temporal_weight * model.reduce(loss.where(alive, 0.0)),
-            "consistency": options.consistency_weight * rows["consistency"].mean(),
-        }
+        return {"temporal": model.options.temporal_weight * model.reduce(loss.where(alive, 0.0))}
 
     def compared(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Projections one decision ahead."""
