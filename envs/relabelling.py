@@ -1,10 +1,10 @@
 """Rewards that recorded episodes would have earned in another task of the same domain.
 
 An episode is lived again in the other task: its actions are taken from its physics states, by the
-environment's own `step`. As long as the simulation stands where the episode stood, it simply goes on, so that
-the solver's warm start, which is no part of a state, is the episode's own too, and a task gives its own rewards
-bit for bit. Elsewhere the recorded state is set before the decision, and the missing warm start moves the next
-one by 1e-9 of its value or less in most domains, and by less than 1e-4 in all.
+environment's own `step`. As long as the simulation stands where the episode stood, it simply goes on, so
+that the solver's warm start, which is no part of a state, is the episode's own too, and a task gives its
+own rewards bit for bit. Elsewhere the recorded state is set before the decision, and the missing warm
+start moves the next one by 1e-9 of its value or less in most domains, and by less than 1e-4 in all.
 """
 
 from __future__ import annotations
@@ -138,5 +138,6 @@ def _check_moves_alike(
     if not deviation <= TOLERANCE:
         raise RelabellingError(
             f"episodes of {episode.info.task} have no rewards in {env_spec.task}, where the body moves "
-            f"otherwise: in episode {episode.info.episode}, decision {steps} leads elsewhere (by {deviation:.1g})"
+            f"otherwise: in episode {episode.info.episode}, decision {steps} leads elsewhere, "
+            f"by {deviation:.1g}"
         )
