@@ -113,8 +113,7 @@ def run(
     streams = Streams(config.seed)
     with Loop(config, directory, CPU, pool, eval_pool, streams, before=before) as loop:
         save_config(config, directory / "config.yaml")
-        manifest = {"versions": {}} | ({"from": before.facts} if before else {})
-        loop.announce(manifest)
+        loop.announce({"versions": {}, **({"from": before.facts} if before else {})})
         loop.run(stop)
     return loop
 
@@ -327,6 +326,8 @@ def test_what_a_run_has_taken_over_is_handed_on(
     carry_over(replace(before, stored_episodes=1), tmp_path / "third", third, None)
     expected = [(OTHER, i, -1.0) for i in range(6)] + [(OTHER, 6, 1.0)]
     assert carried(tmp_path / "third") == expected
+    without = before.config.model_copy(update={"from_replay": "none"})  # what lies there is no part of it
+    assert carry_over(replace(before, config=without), tmp_path / "third", third, None) == 2
     assert before.frames == 60 + 20, "frames of both"
     manifest = json.loads((tmp_path / "second" / "manifest.json").read_text())
     assert manifest["from"] == {
@@ -342,7 +343,7 @@ def test_a_start_that_was_interrupted_is_made_anew(
     source: Path, tmp_path: Path, make_config: MakeConfig
 ) -> None:
     config = make_config(task=OTHER, from_run=str(source))
-    done = []
+    done: list[Episode] = []
 
     def interrupted(episode: Episode) -> Episode:
         if len(done) == 4:
