@@ -13,6 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from agent.predecessor import Predecessor
+from agent.progress import StopRequest
 from agent.replay import Replay
 from configs.load import ConfigError
 from configs.schema import Config
@@ -24,7 +25,9 @@ FOLDER = "episodes-before"
 Relabel = Callable[[Episode], Episode]
 
 
-def carry_over(before: Predecessor, run_dir: Path, config: Config, relabel: Relabel | None) -> int:
+def carry_over(
+    before: Predecessor, run_dir: Path, config: Config, relabel: Relabel | None, stop: StopRequest
+) -> int:
     """Fill a run's store of earlier episodes; one that an interrupted start left behind is made anew.
 
     Args:
@@ -33,6 +36,7 @@ def carry_over(before: Predecessor, run_dir: Path, config: Config, relabel: Rela
         run_dir: of the run that starts.
         config: of that run.
         relabel: gives an episode the rewards of the run's task; None: they are its own.
+        stop: checked after every episode; a run that is stopped so early has to start again.
 
     Returns:
         How many were taken.
@@ -54,6 +58,8 @@ def carry_over(before: Predecessor, run_dir: Path, config: Config, relabel: Rela
         episode = store.read(identifier)
         episode = relabel(episode) if relabel else episode
         target.commit(replace(episode, info=replace(episode.info, episode=len(target))))
+        if stop.requested:
+            break
     return len(target)
 
 

@@ -32,7 +32,7 @@ _OF_THE_TASK = {"reward", "continuation", "critics", "policy", "_extra_state"}
 _OF_THE_REPLAY = {"queue"}  # its keys bear numbers of episodes, which are others here; it soon fills again
 
 # Options that decide which shapes a model's weights have.
-_SHAPING = ("objective", "hidden_dim", "projection_dim", "similarity", "queue", "bins", "symlog_limit")
+_SHAPING = ("objective", "hidden_dim", "projection_dim", "similarity", "queue", "bins")
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,9 @@ def check_follows(before: Predecessor, env_spec: EnvSpec, config: Config) -> Non
     matters = what_matters(facts, EncoderFacts.of(ours, config.world_model, config.obs))
     for each, spec in zip(matters, (theirs, ours), strict=True):
         each |= {"--action-repeat": spec.action_repeat, "actions of length": spec.action_dim}
+    if earns_the_same(before, config):  # the grid on which rewards and values are read
+        for each, options in zip(matters, (before.config, config), strict=True):
+            each["--world-model.symlog-limit"] = options.world_model.symlog_limit
     check_alike(subject, *matters)
     with torch.random.fork_rng(devices=[]):  # a rehearsal, before anything is copied
         inherit(Agent(env_spec, config, torch.device("cpu")), before)
@@ -174,9 +177,12 @@ def inherit(agent: Agent, before: Predecessor) -> None:
         ):
             raise ConfigError(_does_not_fit(before, agent.config))
         state[part] = state[part] | taken
-    if "explorer" in state and "explorer" in before.agent:
+    if "explorer" in before.agent:  # an agent that has none does not look for it
         state["explorer"] = before.agent["explorer"]
-    agent.load_state_dict(state, optimizers=False)
+    try:
+        agent.load_state_dict(state, optimizers=False)
+    except (RuntimeError, KeyError, ValueError) as error:  # an explorer of another kind
+        raise ConfigError(_does_not_fit(before, agent.config)) from error
 
 
 def _shape(value: Any) -> torch.Size | None:

@@ -115,7 +115,7 @@ def _train(
         if start is not None:
             manifest["encoder"] = {"path": config.encoder, "fingerprint": start.fingerprint}
         if before is not None:
-            manifest["from"] = before.facts | {"episodes": _carry_over(before, run_dir, config)}
+            manifest["from"] = before.facts | {"episodes": _carry_over(before, run_dir, config, stop)}
         manifest = with_earlier(manifest, run_dir / "manifest.json")
         if changes := differences(manifest):
             print(
@@ -162,7 +162,7 @@ def _predecessor(config: Config, run_dir: Path, env_spec: EnvSpec) -> Predecesso
     return before
 
 
-def _carry_over(before: Predecessor, run_dir: Path, config: Config) -> int:
+def _carry_over(before: Predecessor, run_dir: Path, config: Config, stop: StopFlag) -> int:
     """Take its episodes over, and say how many there were."""
     from agent.carrying import carry_over
     from envs.relabelling import RelabellingError
@@ -170,10 +170,10 @@ def _carry_over(before: Predecessor, run_dir: Path, config: Config) -> int:
     if config.from_replay == "none":
         return 0
     if before.env_spec.task == config.task:
-        return carry_over(before, run_dir, config, None)
+        return carry_over(before, run_dir, config, None, stop)
     try:
         with relabelling(config, before.env_spec.action_repeat) as relabel:
-            return carry_over(before, run_dir, config, relabel)
+            return carry_over(before, run_dir, config, relabel, stop)
     except RelabellingError as error:
         raise ConfigError(f"{error}; carry its model over alone: --from-replay none") from error
 

@@ -109,7 +109,7 @@ def run(
         before = read_predecessor(config.from_run)
         check_follows(before, pool.env_spec, config)
         if config.from_replay == "all":
-            carry_over(before, directory, config, None if config.task == "counting" else relabelled)
+            carry_over(before, directory, config, None if config.task == "counting" else relabelled, stop)
     streams = Streams(config.seed)
     with Loop(config, directory, CPU, pool, eval_pool, streams, before=before) as loop:
         save_config(config, directory / "config.yaml")
@@ -221,6 +221,8 @@ def test_an_explorer_is_taken_over_where_both_have_one(source: Path, make_config
 
         def load_state_dict(self, state: dict[str, Any], *, optimizers: bool = True) -> None:
             super().load_state_dict(state, optimizers=optimizers)
+            if "another" in state["explorer"]:
+                raise RuntimeError("size mismatch")
             self.explorer = state["explorer"]
 
     config = make_config(from_run=str(source), task=OTHER)
@@ -230,6 +232,8 @@ def test_an_explorer_is_taken_over_where_both_have_one(source: Path, make_config
         inherit(agent, replace(before, agent=agents))
         assert agent.explorer == expected
     inherit(Agent(Task(OTHER).env_spec, config, CPU), replace(before, agent=before.agent | {"explorer": 1}))
+    with pytest.raises(ConfigError, match="other parts or sizes"):
+        inherit(agent, replace(before, agent=before.agent | {"explorer": "of another kind"}))
 
 
 @pytest.mark.parametrize(
@@ -300,7 +304,7 @@ def test_the_newest_episodes_are_taken_that_find_room(
 ) -> None:
     config = make_config(from_run=str(source), task=OTHER, replay={"capacity": 35})
     before = read_predecessor(source)
-    assert carry_over(before, tmp_path / "run", config, relabelled) == 3
+    assert carry_over(before, tmp_path / "run", config, relabelled, Stop()) == 3
     theirs, ours = EpisodeStore(source / "episodes"), EpisodeStore(tmp_path / "run" / FOLDER)
     for mine, other in zip(ours.ids(), [3, 4, 5], strict=True):
         one, two = ours.read(mine), theirs.read(other)
@@ -311,7 +315,7 @@ def test_the_newest_episodes_are_taken_that_find_room(
     with pytest.raises(
         ConfigError, match=r"finds room in replay\.capacity 10: raise it, or .* --from-replay none"
     ):
-        carry_over(before, tmp_path / "run", few, relabelled)
+        carry_over(before, tmp_path / "run", few, relabelled, Stop())
     assert not ours.file(0).exists(), "what was there is dropped first"
 
 
@@ -323,11 +327,11 @@ def test_what_a_run_has_taken_over_is_handed_on(
     run(config, tmp_path / "second")
     third = make_config(task=OTHER, from_run=str(tmp_path / "second"), frames=10)
     before = read_predecessor(tmp_path / "second")
-    carry_over(replace(before, stored_episodes=1), tmp_path / "third", third, None)
+    carry_over(replace(before, stored_episodes=1), tmp_path / "third", third, None, Stop())
     expected = [(OTHER, i, -1.0) for i in range(6)] + [(OTHER, 6, 1.0)]
     assert carried(tmp_path / "third") == expected
     without = before.config.model_copy(update={"from_replay": "none"})  # what lies there is no part of it
-    assert carry_over(replace(before, config=without), tmp_path / "third", third, None) == 2
+    assert carry_over(replace(before, config=without), tmp_path / "third", third, None, Stop()) == 2
     assert before.frames == 60 + 20, "frames of both"
     manifest = json.loads((tmp_path / "second" / "manifest.json").read_text())
     assert manifest["from"] == {
@@ -352,9 +356,27 @@ def test_a_start_that_was_interrupted_is_made_anew(
         return replace(relabelled(episode), reward=episode.reward + 99)
 
     with pytest.raises(KeyboardInterrupt):
-        carry_over(read_predecessor(source), tmp_path / "run", config, interrupted)
-    carry_over(read_predecessor(source), tmp_path / "run", config, relabelled)
+        carry_over(read_predecessor(source), tmp_path / "run", config, interrupted, Stop())
+    carry_over(read_predecessor(source), tmp_path / "run", config, relabelled, Stop())
     assert carried(tmp_path / "run") == [(OTHER, i, -1.0) for i in range(6)]
+
+
+def test_a_stop_is_heeded_between_episodes(source: Path, tmp_path: Path, make_config: MakeConfig) -> None:
+    config = make_config(task=OTHER, from_run=str(source))
+    stop = Stop()
+
+    def stopping(episode: Episode) -> Episode:
+        stop.requested = episode.info.episode == 2
+        return relabelled(episode)
+
+    before = read_predecessor(source)
+    assert carry_over(before, tmp_path / "run", config, stopping, stop) == 3
+    pool, eval_pool = (SerialPool(lambda i: Task(OTHER), 1) for _ in range(2))
+    with Loop(config, tmp_path / "run", CPU, pool, eval_pool, Streams(1), before=before) as loop:
+        loop.announce({})
+        assert not loop.run(stop).finished
+    assert is_same(loop.agent.model.dynamics, loaded(source).model.dynamics), "nothing was learnt yet"
+    assert not list((tmp_path / "run").glob("checkpoints/*")), "it starts anew"
 
 
 @pytest.mark.parametrize(
@@ -367,6 +389,7 @@ def test_a_start_that_was_interrupted_is_made_anew(
         (OTHER, {"world_model": {"hidden_dim": 32}}, {}, "or sizes than this run's: pass --world"),
         (OTHER, {"world_model": {"objective": "predictive"}}, {}, "pass --world-model.objective contrastive"),
         ("counting", {"world_model": {"bins": 31}}, {}, "pass --world-model.bins 21"),
+        ("counting", {"world_model": {"symlog_limit": 8}}, {}, "--world-model.symlog-limit 7.0, not 8.0"),
         ("counting", {"actor_critic": {"critics": 3}}, {}, "give the options of that run"),
         (OTHER, {"action_repeat": 2}, {"action_repeat": 2}, "1, not 2: pass --action-repeat 1"),
         (OTHER, {}, {"action_dim": 3}, "actions of length 2, not 3: take another one"),
@@ -392,7 +415,10 @@ def test_a_run_that_does_not_fit(
 
 def test_what_makes_no_difference_is_not_asked_for(source: Path, make_config: MakeConfig) -> None:
     """Heads of another task may have other bins; the look matters to episodes alone."""
-    for options in ({"world_model": {"bins": 31}}, {"look": "original", "from_replay": "none"}):
+    for options in (
+        {"world_model": {"bins": 31, "symlog_limit": 8}},
+        {"look": "original", "from_replay": "none"},
+    ):
         config = make_config(task=OTHER, from_run=str(source), **options)
         check_follows(read_predecessor(source), Task(OTHER).env_spec, config)
 
