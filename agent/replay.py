@@ -11,6 +11,7 @@ others do, also where the episode is shorter than a window. No window reaches be
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -211,12 +212,32 @@ class Replay:
             lanes.append({"head": head, "spans": [[span.episode, span.start, span.last] for span in spans]})
         return {"length": self._length, "next_episode": self._next_episode, "lanes": lanes}
 
-    def restore(self, store: EpisodeStore, state: dict[str, Any]) -> None:
+    def laid_out(self, steps: Sequence[int]) -> dict[str, Any]:
+        """What `state_dict` would return after finished episodes of these lengths, numbered from 0.
+
+        Each of them, the oldest first, goes to the lane that was written least.
+
+        Args:
+            steps: decisions of each episode.
+        """
+        lanes: list[dict[str, Any]] = [{"head": 0, "spans": []} for _ in self._lanes]
+        for episode, decisions in enumerate(steps):
+            lane = min(lanes, key=lambda each: each["head"])
+            lane["spans"].append([episode, lane["head"], lane["head"] + decisions])
+            lane["head"] += decisions + 1
+        for lane in lanes:
+            lane["spans"] = [span for span in lane["spans"] if span[2] >= lane["head"] - self._length]
+        return {"length": self._length, "next_episode": len(steps), "lanes": lanes}
+
+    def restore(
+        self, store: EpisodeStore, state: dict[str, Any], *, before: EpisodeStore | None = None
+    ) -> None:
         """Fill an empty replay from stored episodes, every observation in the slot it had.
 
         Args:
             store: holds, at least, the episodes of `state`; the newest ones are read until all are found.
             state: what `state_dict` returned.
+            before: holds those that are older than all of `store`, if there are such.
 
         Raises:
             ValueError: capacity or lanes differ from those saved, or the store lacks an episode.
@@ -236,10 +257,11 @@ class Replay:
             spans = [_Span(*span) for span in entry["spans"]]
             self._lanes[lane] = _Lane(head=entry["head"], spans=spans)
             wanted |= {span.episode: (lane, span) for span in spans}
-        for identifier in reversed(store.ids()):
+        stores = [store] if before is None else [store, before]
+        for place, identifier in ((each, i) for each in stores for i in reversed(each.ids())):
             if not wanted:
                 break
-            stored = store.read(identifier)
+            stored = place.read(identifier)
             if stored.info.episode in wanted:
                 self._refill(*wanted.pop(stored.info.episode), stored)
         self._windows = int(self._valid.sum())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from agent.agent import Agent
 from configs.load import ConfigError
 from configs.schema import Config
@@ -21,19 +23,37 @@ def check_fits(facts: EncoderFacts, env_spec: EnvSpec, config: Config) -> None:
         ConfigError: it differs; the message says in what, and what to pass.
     """
     wanted = EncoderFacts.of(env_spec, config.world_model, config.obs)
-    theirs, ours = _what_matters(facts), _what_matters(wanted)
-    if facts.obs != config.obs:  # what they look at decides what else matters
-        theirs, ours = {"--obs": facts.obs}, {"--obs": config.obs}
+    check_alike(f"the encoder {config.encoder}", *what_matters(facts, wanted))
+
+
+def check_alike(subject: str, theirs: Mapping[str, object], ours: Mapping[str, object]) -> None:
+    """Find where something that was made before differs from what a run needs.
+
+    Args:
+        subject: what it is, with its path.
+        theirs: what matters about it, by the flag that sets it; facts without a flag in words.
+        ours: the same of the run.
+
+    Raises:
+        ConfigError: it differs; the message says in what, and what to pass.
+    """
     differing = [name for name in theirs if theirs[name] != ours.get(name)]
     if differing:
         found = "; ".join(f"{name} {theirs[name]}, not {ours.get(name, 'square ones')}" for name in differing)
         flags = " ".join(f"{name} {theirs[name]}" for name in differing if name.startswith("--"))
         remedy = f"pass {flags}" if all(name.startswith("--") for name in differing) else "take another one"
-        raise ConfigError(f"the encoder {config.encoder} was made for {found}: {remedy}")
+        raise ConfigError(f"{subject} was made for {found}: {remedy}")
+
+
+def what_matters(facts: EncoderFacts, wanted: EncoderFacts) -> tuple[dict[str, object], dict[str, object]]:
+    """What two encoders must have in common, of each, for `check_alike`."""
+    if facts.obs != wanted.obs:  # what they look at decides what else matters
+        return {"--obs": facts.obs}, {"--obs": wanted.obs}
+    return _what_matters(facts), _what_matters(wanted)
 
 
 def _what_matters(facts: EncoderFacts) -> dict[str, object]:
-    """What two encoders must have in common, by the flag that sets it; facts without a flag in words."""
+    """What others must have in common with an encoder, by flag; facts without a flag in words."""
     _, height, width = facts.frame_shape
     matters: dict[str, object] = {
         "--world-model.latent-dim": facts.latent_dim,

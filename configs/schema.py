@@ -34,6 +34,7 @@ ObjectiveName = Literal[
 ]
 ObsName = Literal["pixels", "state", "pixels+state"]
 EncoderMode = Literal["finetune", "frozen", "warmup"]
+CarriedReplay = Literal["all", "none"]
 ControlName = Literal["mppi", "cem", "icem", "random", "policy"]
 
 
@@ -329,6 +330,10 @@ class Config(EnvironmentOptions):
     """Run directory; default runs/<task>/<preset>/seed-<seed>. An existing run there is resumed."""
     obs: ObsName = "pixels"
     """What the agent sees: frames, the task's own observation vector (proprioception), or both."""
+    from_run: Annotated[str | None, tyro.conf.arg(name="from")] = None
+    """Start from this run (or checkpoint) of a task of the same domain: its model and its replay."""
+    from_replay: CarriedReplay = "all"
+    """What of its replay is carried over, with rewards of this task: all that finds room, or none."""
     world_model: WorldModelOptions = WorldModelOptions()
     """Latent dynamics, heads and the representation objective."""
     actor_critic: ActorCriticOptions = ActorCriticOptions()
@@ -359,11 +364,25 @@ class Config(EnvironmentOptions):
         return "state" in self.obs
 
     @model_validator(mode="after")
+    def _one_start_at_most(self) -> Config:
+        if self.from_run is not None and self.encoder is not None:
+            raise ValueError(
+                "from and encoder both say what the agent starts from, and a run brings its own encoder: "
+                "leave one of them out"
+            )
+        if self.from_run is None and self.from_replay != "all":
+            raise ValueError(
+                f"from_replay {self.from_replay} is for a run that starts from another one: "
+                "give from, too, or leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _a_mode_has_its_encoder(self) -> Config:
-        if self.encoder is None and self.encoder_mode != "finetune":
+        if self.encoder is None and self.from_run is None and self.encoder_mode != "finetune":
             raise ValueError(
                 f"encoder_mode {self.encoder_mode} is for an agent that starts from an encoder: "
-                "give encoder, too, or leave it out"
+                "give encoder, too, or from, or leave it out"
             )
         return self
 

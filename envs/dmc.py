@@ -120,6 +120,25 @@ class DmcEnv(gym.Env):
         """What the entries of the physics state mean."""
         return state_variables(self._physics)
 
+    def stand_at(self, physics: np.ndarray) -> dict[str, Any]:
+        """Let the episode that is running go on from a physics state; where it stands there, leave it alone.
+
+        What the task drew at the reset beside the state stays, and so do the time that is left and the
+        frames of the stack.
+
+        Returns:
+            The `info` of that state.
+
+        Raises:
+            RuntimeError: the episode has ended or not begun.
+            ValueError: the state has another size than `env_spec.physics_dim`.
+        """
+        if self._stacked is None:
+            raise RuntimeError("no episode is running: call reset() first")
+        if not np.array_equal(self._physics.get_state(), physics):
+            self._set_physics(physics)
+        return self._info(self._env.task.get_observation(self._physics), 0)
+
     def draw(self, physics: np.ndarray) -> np.ndarray:
         """The frame of a physics state, uint8 (3, size, size); no episode is running afterwards.
 
@@ -129,6 +148,14 @@ class DmcEnv(gym.Env):
             ValueError: the state has another size than `env_spec.physics_dim`.
         """
         self._stacked = None
+        self._set_physics(physics)
+        return self._camera.frame()
+
+    def close(self) -> None:
+        """Free the simulation and its OpenGL context."""
+        self._physics.free()
+
+    def _set_physics(self, physics: np.ndarray) -> None:
         if physics.shape != (self.env_spec.physics_dim,):
             raise ValueError(
                 f"physics states of {self.env_spec.task} have {self.env_spec.physics_dim} entries, "
@@ -136,11 +163,6 @@ class DmcEnv(gym.Env):
             )
         with self._physics.reset_context():
             self._physics.set_state(physics)
-        return self._camera.frame()
-
-    def close(self) -> None:
-        """Free the simulation and its OpenGL context."""
-        self._physics.free()
 
     def _info(self, observation: Mapping[str, Any], frames: int) -> dict[str, Any]:
         entries = [np.ravel(entry) for entry in observation.values()]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import tyro
 
-from configs.schema import Config, EvaluationOptions, LoggingOptions
+from configs.schema import CarriedReplay, Config, EvaluationOptions, LoggingOptions
 from scripts.options import parse_config
 from scripts.wiring import (
     check_task,
@@ -41,9 +41,11 @@ class BenchOptions(Config):
     """Print JSON alone."""
     pool: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Measure 1, 2, 4 and 8 environments side by side as well, which takes a minute."""
-    # No run is made, so its length, directory, evaluations and records cannot be chosen.
+    # No run is made, so its length, directory, start, evaluations and records cannot be chosen.
     frames: Annotated[int, tyro.conf.Fixed, tyro.conf.Suppress] = Config().frames
     out: Annotated[None, tyro.conf.Fixed, tyro.conf.Suppress] = None
+    from_run: Annotated[None, tyro.conf.Fixed, tyro.conf.Suppress] = None
+    from_replay: Annotated[CarriedReplay, tyro.conf.Fixed, tyro.conf.Suppress] = Config().from_replay
     evaluation: Annotated[EvaluationOptions, tyro.conf.Fixed, tyro.conf.Suppress] = EvaluationOptions()
     logging: Annotated[LoggingOptions, tyro.conf.Fixed, tyro.conf.Suppress] = LoggingOptions()
 

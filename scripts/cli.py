@@ -48,6 +48,7 @@ USER_ERRORS = {
     "envs.datasets.base.DatasetError",
     "envs.episodes.EpisodeError",
     "envs.registry.TaskError",
+    "envs.relabelling.RelabellingError",
     "envs.rendering.RenderingUnavailableError",
     "scripts.run_directory.RunDirectoryError",
     "world_model.encoder_file.EncoderFileError",

@@ -56,6 +56,8 @@ def make_manifest(
 def with_earlier(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
     """The manifest of a run that goes on, with those of the processes that led to it under `earlier`.
 
+    What the run started from is said by each of them.
+
     Args:
         manifest: facts about this process.
         path: `manifest.json` of the run; need not exist.
@@ -69,7 +71,8 @@ def with_earlier(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
         last = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConfigError(f"{path} is damaged ({error}): remove it, and the run goes on") from error
-    return manifest | {"earlier": [*last.pop("earlier", []), last]}
+    start = {name: last[name] for name in ("encoder", "from") if name in last}
+    return start | manifest | {"earlier": [*last.pop("earlier", []), last]}
 
 
 def differences(manifest: dict[str, Any]) -> list[str]:

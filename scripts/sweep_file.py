@@ -105,8 +105,9 @@ def resolved_sweep(sweep: Sweep, *, is_local: bool) -> Sweep:
         for config in configs:
             check_distractors(task, config.distract)
     for name, config in zip(variants, configs, strict=True):
-        if is_local and config.encoder is not None and not Path(config.encoder).exists():
-            raise ConfigError(f"variant {name}: there is no encoder {config.encoder}: check its path")
+        for what, path in (("encoder", config.encoder), ("run", config.from_run)):
+            if is_local and path is not None and not Path(path).exists():
+                raise ConfigError(f"variant {name}: there is no {what} {path}: check its path")
     return make_sweep(sweep.model_dump() | {"tasks": tasks}, "the sweep")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from configs.load import ConfigError
 from configs.schema import Config
 from scripts.options import parse_config
 from scripts.run_directory import held_run_directory
@@ -18,6 +19,7 @@ from scripts.wiring import (
     configure_torch,
     make_evaluation_pool,
     make_task_pool,
+    relabelling,
     resolve_device,
 )
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from agent.loop import TrainingResult
+    from agent.predecessor import Predecessor
     from envs.rendering import Backend
     from envs.spec import EnvSpec
     from world_model.encoder_file import LoadedEncoder
@@ -107,9 +110,12 @@ def _train(
     ):
         check_task(config, pool.env_spec)
         start = _starting_encoder(config, run_dir, pool.env_spec)
+        before = _predecessor(config, run_dir, pool.env_spec)
         manifest = make_manifest(config, pool.env_spec, device, backend)
         if start is not None:
             manifest["encoder"] = {"path": config.encoder, "fingerprint": start.fingerprint}
+        if before is not None:
+            manifest["from"] = before.facts | {"episodes": _carry_over(before, run_dir, config, stop)}
         manifest = with_earlier(manifest, run_dir / "manifest.json")
         if changes := differences(manifest):
             print(
@@ -127,6 +133,7 @@ def _train(
             manifest=manifest,
             stop=stop,
             encoder=None if start is None else start.encoder,
+            before=before,
         )
 
 
@@ -141,6 +148,34 @@ def _starting_encoder(config: Config, run_dir: Path, env_spec: EnvSpec) -> Loade
     loaded = read_encoder(config.encoder)
     check_fits(loaded.encoder.facts, env_spec, config)
     return loaded
+
+
+def _predecessor(config: Config, run_dir: Path, env_spec: EnvSpec) -> Predecessor | None:
+    """The run that this one starts from; one that goes on holds what it took over."""
+    from agent import checkpoint
+    from agent.predecessor import check_follows, read_predecessor
+
+    if config.from_run is None or checkpoint.latest(run_dir / "checkpoints"):
+        return None
+    before = read_predecessor(config.from_run)
+    check_follows(before, env_spec, config)
+    return before
+
+
+def _carry_over(before: Predecessor, run_dir: Path, config: Config, stop: StopFlag) -> int:
+    """Take its episodes over, and say how many there were."""
+    from agent.carrying import carry_over
+    from envs.relabelling import RelabellingError
+
+    if config.from_replay == "none":
+        return 0
+    if before.env_spec.task == config.task:
+        return carry_over(before, run_dir, config, None, stop)
+    try:
+        with relabelling(config, before.env_spec.action_repeat) as relabel:
+            return carry_over(before, run_dir, config, relabel, stop)
+    except RelabellingError as error:
+        raise ConfigError(f"{error}; carry its model over alone: --from-replay none") from error
 
 
 def _closing_report(config: Config, run_dir: Path, restarts: int) -> str:

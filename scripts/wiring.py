@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from configs.load import ConfigError
@@ -11,6 +14,7 @@ from configs.schema import Config, EnvironmentOptions, TrainingOptions
 if TYPE_CHECKING:
     import torch
 
+    from envs.recording import Episode
     from envs.rendering import Backend
     from envs.spec import EnvSpec, Pool
 
@@ -103,6 +107,24 @@ def make_environments(
         imports=options.imports,
         in_process=in_process,
     )
+
+
+@contextmanager
+def relabelling(options: EnvironmentOptions, action_repeat: int) -> Iterator[Callable[[Episode], Episode]]:
+    """What gives recorded episodes the rewards of the configured task, in an environment of its own.
+
+    Raises:
+        RelabellingError: nothing can.
+    """
+    from envs import make_env
+    from envs.relabelling import check_relabelling, relabel
+
+    check_relabelling(options.task)
+    env = make_env(
+        options.task, seed=options.seed, size=0, action_repeat=action_repeat, imports=options.imports
+    )
+    with closing(env):
+        yield partial(relabel, env=env)
 
 
 def check_task(config: Config, env_spec: EnvSpec) -> None:

@@ -68,7 +68,7 @@ def _flags(name: str, config: Config) -> list[str]:
     value: Any = config
     for part in name.split("."):
         value = getattr(value, part)
-    flag = name.replace("_", "-")
+    flag = "from" if name == "from_run" else name.replace("_", "-")
     if isinstance(value, bool):
         group, dot, last = flag.rpartition(".")
         return [f"--{group}{dot}{'' if value else 'no-'}{last}"]

@@ -1,0 +1,96 @@
+"""Experience that a run takes over from the one it starts from, with the rewards of its own task.
+
+It lies in a store of its own inside the run directory, `episodes-before/`, so that nothing else is needed
+when the run goes on, and what the run counts, numbers and drops is its own. In the replay it comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from agent.predecessor import Predecessor
+from agent.progress import StopRequest
+from agent.replay import Replay
+from configs.load import ConfigError
+from configs.schema import Config
+from envs.episodes import EpisodeStore
+from envs.recording import Episode
+
+FOLDER = "episodes-before"
+
+Relabel = Callable[[Episode], Episode]
+
+
+def carry_over(
+    before: Predecessor, run_dir: Path, config: Config, relabel: Relabel | None, stop: StopRequest
+) -> int:
+    """Fill a run's store of earlier episodes; one that an interrupted start left behind is made anew.
+
+    Args:
+        before: the run whose newest episodes are taken, as many as find room in the replay, in their order:
+            those that it has taken over itself, and its own ones up to its checkpoint.
+        run_dir: of the run that starts.
+        config: of that run.
+        relabel: gives an episode the rewards of the run's task; None: they are its own.
+        stop: checked after every episode; a run that is stopped so early has to start again.
+
+    Returns:
+        How many were taken.
+
+    Raises:
+        ConfigError: there are none, or none that finds room.
+        EpisodeError: an episode cannot be read.
+    """
+    target = EpisodeStore(run_dir / FOLDER)
+    target.drop_after(0)
+    chosen = _newest(before, config.replay.capacity)
+    if not chosen:
+        raise ConfigError(
+            f"{before.path} holds no episode that finds room in replay.capacity {config.replay.capacity}: "
+            "raise it, or carry no replay over: --from-replay none"
+        )
+    shows_nothing = not config.logging.progress
+    for store, identifier in tqdm(chosen, "carrying episodes over", disable=shows_nothing, leave=False):
+        episode = store.read(identifier)
+        episode = relabel(episode) if relabel else episode
+        target.commit(replace(episode, info=replace(episode.info, episode=len(target))))
+        if stop.requested:
+            break
+    return len(target)
+
+
+def _newest(before: Predecessor, capacity: int) -> list[tuple[EpisodeStore, int]]:
+    """Episodes in the order of their ends that have so many observations together, at most."""
+    earlier, own = carried_episodes(before.config, before.path), EpisodeStore(before.path / "episodes")
+    episodes = [(earlier, identifier) for identifier in earlier.ids()] if earlier is not None else []
+    episodes += [(own, identifier) for identifier in own.ids() if identifier < before.stored_episodes]
+    first = len(episodes)
+    while first > 0:
+        store, identifier = episodes[first - 1]
+        capacity -= store.layout(identifier).steps + 1
+        if capacity < 0:
+            break
+        first -= 1
+    return episodes[first:]
+
+
+def carried_episodes(config: Config, run_dir: Path) -> EpisodeStore | None:
+    """The store that `carry_over` filled; None for a run that takes no experience over."""
+    if config.from_run is None or config.from_replay == "none":
+        return None
+    return EpisodeStore(run_dir / FOLDER)
+
+
+def without_random_start(config: Config) -> Config:
+    """The options of a run that has experience to learn from at once."""
+    return config.model_copy(update={"training": config.training.model_copy(update={"random_frames": 0})})
+
+
+def refill(replay: Replay, before: EpisodeStore) -> None:
+    """Begin an empty replay with earlier episodes, numbered from 0."""
+    steps = [before.layout(identifier).steps for identifier in before.ids()]
+    replay.restore(before, replay.laid_out(steps))
