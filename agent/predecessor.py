@@ -178,7 +178,8 @@ def inherit(agent: Agent, before: Predecessor) -> None:
         ):
             raise ConfigError(_does_not_fit(before, agent.config))
         state[part] = state[part] | taken
-    if "explorer" in state and "explorer" in before.agent:
+    same_bonus = before.config.curiosity.bonus == agent.config.curiosity.bonus
+    if "explorer" in state and same_bonus:
         novel = {
             name: each
             for name, each in before.agent["explorer"].items()
