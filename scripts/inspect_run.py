@@ -58,6 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     _visits(options, out)
     gallery = [look_at(agent, episode) for episode in chosen]
     _draw(agent, gallery, options.horizon, out)
+    _draw_novelty(agent, chosen, out)
     logs = options.run / "tensorboard"
     _write_embedding(gallery, logs)
     print(f"pictures of episode {gallery[0].episode.info.episode}: {out}")
@@ -123,6 +124,20 @@ def _draw(agent: Agent, gallery: list[Seen], horizon: int, out: Path) -> None:
     realised = inspection.realised_returns(seen.episode.reward, agent.discount, after)
     pictures.draw_traces(seen, realised, out / "values.png")
     pictures.draw_similarity(seen, out / "similarity.png")
+
+
+def _draw_novelty(agent: Agent, episodes: list[Episode], out: Path) -> None:
+    """What a curious agent finds novel; nothing for another one."""
+    from agent.curious import CuriousAgent
+    from agent.evaluation.novelty import novelty
+    from agent.evaluation.novelty_pictures import draw_bonus, draw_novelty
+
+    if not isinstance(agent, CuriousAgent):
+        return
+    bonuses = [novelty(agent, episode) for episode in episodes]
+    name = f"{agent.config.curiosity.bonus} bonus"
+    draw_bonus(episodes[0], {name: bonuses[0]}, out / "bonus.png")
+    draw_novelty(episodes, bonuses, out / "novelty.png")
 
 
 def _write_embedding(gallery: list[Seen], logs: Path) -> None:

@@ -66,7 +66,7 @@ def draw_maps(
 def draw_surveys(surveys: Sequence[Survey], path: Path | str) -> None:
     """Heat maps of surveys side by side."""
     panels = [(each.source, str(each.coverage.stages[-1]), each.map) for each in surveys]
-    draw_maps(panels, path, f"visited states of {surveys[0].coverage.task}")
+    draw_maps(panels, path, f"visits of {surveys[0].coverage.task}")
 
 
 def _legend(figure: Figure, image: AxesImage, place: tuple[float, float, float, float]) -> None:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from agent import checkpoint
 from agent.agent import Agent, Controller
+from agent.curious import CuriousAgent, make_agent
 from agent.evaluation.inspection import (
     Seen,
     candidate_plans,
@@ -21,6 +22,7 @@ from agent.evaluation.inspection import (
     look_at,
     realised_returns,
 )
+from agent.evaluation.novelty import novelty
 from agent.planner import rollout
 from configs.load import dump_yaml
 from configs.schema import Config
@@ -139,15 +141,19 @@ def test_realised_returns_are_discounted() -> None:
     np.testing.assert_allclose(realised_returns(rewards, 0.5, value_after=8.0), cut)
 
 
-@pytest.fixture
-def run(agent: Agent, make_episode: Callable[[int], Episode], tmp_path: Path) -> Path:
-    (tmp_path / "config.yaml").write_text(dump_yaml(agent.config))
+def save_run(agent: Agent, make_episode: Callable[[int], Episode], path: Path) -> Path:
     state = {"env_spec": asdict(agent.env_spec), "progress": {"frames": 9}, "agent": agent.state_dict()}
-    checkpoint.save(checkpoint.numbered(tmp_path / "checkpoints", 9), state)
-    store = EpisodeStore(tmp_path / "episodes")
+    checkpoint.save(checkpoint.numbered(path / "checkpoints", 9), state)
+    (path / "config.yaml").write_text(dump_yaml(agent.config))
+    store = EpisodeStore(path / "episodes")
     for number in range(3):
         store.commit(make_episode(number))
-    return tmp_path
+    return path
+
+
+@pytest.fixture
+def run(agent: Agent, make_episode: Callable[[int], Episode], tmp_path: Path) -> Path:
+    return save_run(agent, make_episode, tmp_path)
 
 
 def test_the_command_draws_pictures(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,6 +167,47 @@ def test_the_command_draws_pictures(run: Path, capsys: pytest.CaptureFixture[str
             assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 100, f"{name} is empty"
     assert (run / "tensorboard" / "projector_config.pbtxt").exists()
     assert list((run / "tensorboard").rglob("sprite.png"))
+
+
+@pytest.fixture
+def curious(env_spec: EnvSpec, tiny_config: Callable[..., Config]) -> CuriousAgent:
+    torch.manual_seed(0)
+    options = {"bonus": "contrastive", "memory": 40}
+    agent = make_agent(env_spec, tiny_config(obs="pixels+state", curiosity=options), torch.device("cpu"))
+    assert isinstance(agent, CuriousAgent)
+    return agent
+
+
+def test_novelty_is_what_memory_has_no_match_for(
+    curious: CuriousAgent, make_episode: Callable[[int], Episode]
+) -> None:
+    """Of its own episode only what lies further away counts; by the networks that collected."""
+    episode = make_episode(0)
+    key = look_at(curious, episode).key
+    with torch.no_grad():  # what acts in evaluation is something else
+        for parameter in curious.steady.averages["encoder"].parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    times = torch.arange(T + 1)
+    curious.explorer.bonus.remember(key, torch.zeros_like(times), times)
+    others = F.normalize(torch.randn(40 - len(key), key.shape[1]), dim=1)
+    curious.explorer.bonus.remember(others, torch.full((len(others),), 5), torch.arange(len(others)))
+    curious.steady.swap()  # as `load_agent` returns it
+    expected = []
+    for t in range(T):
+        far = [key[k] for k in range(T + 1) if abs(k - (t + 1)) > curious.config.world_model.near_window]
+        matched = sum(np.exp(float(key[t + 1] @ each) / 0.1) for each in [*far, *others])
+        expected.append(np.log(1 + np.exp(10) / matched))
+    np.testing.assert_allclose(novelty(curious, episode), expected, rtol=1e-3)
+
+
+def test_pictures_of_what_is_novel(
+    curious: CuriousAgent, make_episode: Callable[[int], Episode], tmp_path: Path
+) -> None:
+    run = save_run(curious, make_episode, tmp_path / "curious")
+    assert cli.main(["inspect", str(run), "--horizon", "3"]) == 0
+    for name in ("bonus.png", "novelty.png"):
+        with Image.open(run / "inspect" / name) as image:
+            assert min(image.size) > 100
 
 
 def test_mistakes_are_named(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
