@@ -36,7 +36,7 @@ METHODS = {
     "temporal": f"--method temporal {WINDOWS}",
     "predictive": f"--method predictive {WINDOWS}",
     "reconstruction": f"--method reconstruction {WINDOWS}",
-    "supervised": f"--method supervised {WINDOWS}",
+    "labels": f"--method supervised {WINDOWS}",
 }
 ASKED = ("r2_position", "r2_velocity", "knn_error", "retrieval", "rank_me")
 
