@@ -55,7 +55,7 @@ def test_a_run_goes_on_bit_for_bit_and_every_command_reads_it(
     assert cli.main(["evaluate", str(cut), "--episodes", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["returns"] == [4950.0, 4950.0]
     assert cli.main(["inspect", str(cut)]) == 0
-    assert len(list((cut / "inspect").glob("*.png"))) == 4
+    assert len(list((cut / "inspect").glob("*.png"))) == 6
 
 
 def test_a_run_needs_no_opengl_unless_pixels_are_seen(tmp_path: Path) -> None:
