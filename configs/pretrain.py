@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import tyro
 from pydantic import Field, model_validator
@@ -29,16 +29,7 @@ WINDOWED = ("temporal", "predictive", "reconstruction", "supervised")
 """Methods that see what was done between observations: the agent's own objectives."""
 
 
-_COMPARED: tuple[MethodName, ...] = (
-    "simclr",
-    "moco",
-    "byol",
-    "barlow",
-    "vicreg",
-    "triplet",
-    "margin",
-    "clip",
-)
+_COMPARED: tuple[MethodName, ...] = tuple(name for name in get_args(MethodName) if name not in WINDOWED)
 _USED_BY: dict[str, tuple[MethodName, ...]] = {
     "hidden_dim": _COMPARED,
     "projection_dim": _COMPARED,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -61,12 +62,12 @@ def unit_keys(objective: Objective, latent: Tensor) -> Tensor:
     return F.normalize(objective.key(latent), dim=-1, eps=1e-12)
 
 
-class Bonus(nn.Module):
+class Bonus(nn.Module, ABC):
     """How novel arrivals are: larger is more so; in units of its own."""
 
+    @abstractmethod
     def forward(self, arrivals: Arrivals) -> Tensor:
         """One value each, (N,), without gradient; what stands at `EMPTY` has any value."""
-        raise NotImplementedError
 
     def loss(self, arrivals: Arrivals) -> Tensor | None:
         """What its own parameters learn from, (N,); None where it has none."""
