@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
+from configs.pretrain import PretrainConfig
 from configs.schema import Config
 from scripts.bench import BenchOptions
 from scripts.evaluate import EvaluateOptions
@@ -76,6 +77,14 @@ def test_update_times_are_those_of_valid_command_lines(scripts: None) -> None:
     for name in ("contrastive", "none", "byol"):
         assert found[name].world_model.objective == name
     assert found["queue"].world_model.queue > 0
+
+
+def test_pretraining_is_made_of_valid_command_lines(scripts: None) -> None:
+    import pretraining
+
+    assert {"simclr", "moco", "byol", "reconstruction"} <= pretraining.METHODS.keys()
+    for flags in pretraining.METHODS.values():
+        parse_flags(PretrainConfig, "nearfar pretrain", [*flags.split(), "--data", "somewhere"])
 
 
 @pytest.mark.gl

@@ -224,6 +224,17 @@ def test_a_stop_at_the_end_of_an_episode(runner: Runner, length: int, stop_after
     assert_same_run(whole, runner.run("stopped"))
 
 
+@pytest.mark.parametrize(("bonus", "mode"), [("contrastive", "task"), ("disagreement", "explore")])
+def test_a_curious_run_goes_on_bit_for_bit(runner: Runner, bonus: str, mode: str) -> None:
+    """Its memory, its normalisation and the weight of its bonus, too, while that changes."""
+    options: dict[str, Any] = {"curiosity": {"bonus": bonus, "memory": 20, "frames": 100}, "mode": mode}
+    whole = runner.run("whole", **options)
+    runner.run("cut", stop_after=45, **options)
+    cut = runner.run("cut", **options)
+    assert_same_run(whole, cut)
+    assert len({each["curiosity/weight"] for each in records(whole) if "curiosity/weight" in each}) > 3
+
+
 def test_a_crash_costs_what_came_after_the_last_checkpoint(runner: Runner) -> None:
     whole = runner.run("whole")
     with pytest.raises(KeyboardInterrupt):
