@@ -1,9 +1,10 @@
-"""Who finds a reward that chance hardly finds, and when: the suite `curiosity`, as a Markdown table.
+"""Who finds a reward that chance hardly finds, and who gets about without any: Markdown tables.
 
     python benchmarks/curiosity.py
 
-The first reward lies in the first episode of training that earned any; a run that never did counts with its
-last frame, as at least so many. Returns are those of the last evaluation.
+Of the suite `curiosity`, the first reward lies in the first episode of training that earned any; a run that
+never did counts with its last frame, as at least so many. Returns are those of the last evaluation. Of the
+suite `exploration`, visited cells and entropy of visits after all training episodes (docs/visits.md).
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from figures import RESULTS, header, row
 def rows_of(path: Path) -> list[dict[str, float]]:
     """Rows of a CSV file of numbers."""
     with path.open(newline="") as file:
-        return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(file)]
+        return [
+            {name: float(value) for name, value in line.items() if value} for line in csv.DictReader(file)
+        ]
 
 
 def first_reward(run: Path) -> float | None:
@@ -44,5 +47,16 @@ def table(suite: Path) -> list[str]:
     return lines
 
 
+def coverage(suite: Path) -> list[str]:
+    """What each run of the suite had covered at its end."""
+    lines = list(header("domain and bonus", "frames", "cells", "entropy (nats)", "best training return"))
+    for run in sorted(suite.glob("*/seed-*")):
+        episodes = rows_of(run / "training.csv")
+        end, best = episodes[-1], max(episode["return"] for episode in episodes)
+        cells = (f"{end['frames']:,.0f}", f"{end['cells']:,.0f}", f"{end['entropy']:.2f}", f"{best:.0f}")
+        lines.append(row(run.parent.name, *cells))
+    return lines
+
+
 if __name__ == "__main__":
-    print(*table(RESULTS / "curiosity"), sep="\n")
+    print(*table(RESULTS / "curiosity"), "", *coverage(RESULTS / "exploration"), sep="\n")

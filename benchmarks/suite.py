@@ -3,10 +3,10 @@
     python benchmarks/suite.py SUITE [--only NAME ...] [--missing] [--jobs 1] [--threads 0] [--work DIR]
 
 Each entry of a suite is a `nearfar train` command line. Runs live under `--work` (large, not committed);
-their `eval.csv`, `config.yaml`, `manifest.json`, `metrics.jsonl` and the returns of training episodes are
-copied to `benchmarks/results/SUITE/NAME/seed-S/` after every run, and whenever a run ends early. With
-`--missing`, runs whose results are there to the last frame are left out: so a suite can be measured in parts,
-on several machines.
+their `eval.csv`, `config.yaml`, `manifest.json`, `metrics.jsonl`, and what training episodes returned and had
+covered, are copied to `benchmarks/results/SUITE/NAME/seed-S/` after every run, and whenever a run ends early.
+With `--missing`, runs whose results are there to the last frame are left out: so a suite can be measured in
+parts, on several machines.
 """
 
 from __future__ import annotations
@@ -24,6 +24,12 @@ import yaml
 
 HERE = Path(__file__).parent
 KEPT = ("eval.csv", "config.yaml", "manifest.json")
+EPISODE = {  # what is kept of every training episode, and its column
+    "frames": "frames",
+    "train/episode_return": "return",
+    "explore/cells": "cells",
+    "explore/entropy": "entropy",
+}
 
 
 def runs_of(suite: str, only: list[str] | None = None) -> list[tuple[str, int, list[str]]]:
@@ -109,9 +115,11 @@ def keep(run_dir: Path, target: Path) -> None:
         lines = [(line, json.loads(line)) for line in complete.splitlines()]
         full = [line for line, found in lines if "loss/value" in found]
         (target / "metrics.jsonl").write_text("\n".join(full) + "\n")
-        name = "train/episode_return"
-        rows = [f"{found['frames']},{found[name]:g}" for _, found in lines if name in found]
-        (target / "training.csv").write_text("\n".join(["frames,return", *rows]) + "\n")
+        ends = [found for _, found in lines if "train/episode_return" in found]
+        with (target / "training.csv").open("w", newline="") as file:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(EPISODE.values())
+            rows.writerows([f"{end[name]:.8g}" if name in end else "" for name in EPISODE] for end in ends)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -85,6 +86,28 @@ def test_pretraining_is_made_of_valid_command_lines(scripts: None) -> None:
     assert {"simclr", "moco", "byol", "reconstruction"} <= pretraining.METHODS.keys()
     for flags in pretraining.METHODS.values():
         parse_flags(PretrainConfig, "nearfar pretrain", [*flags.split(), "--data", "somewhere"])
+
+
+def test_what_is_kept_of_training_episodes(scripts: None, tmp_path: Path) -> None:
+    import curiosity
+    import suite as runner
+
+    episodes = [
+        {"frames": 1000, "train/episode_return": 0.0, "explore/cells": 40.0, "explore/entropy": 2.5},
+        {"frames": 1500, "loss/value": 1.0},
+        {"frames": 2000, "train/episode_return": 7.25},
+    ]
+    run, kept = tmp_path / "run", tmp_path / "kept" / "domain" / "seed-1"
+    run.mkdir()
+    torn = '{"frames": 3000, "train/ep'
+    (run / "metrics.jsonl").write_text("\n".join([*map(json.dumps, episodes), torn]))
+    runner.keep(run, kept)
+    assert (kept / "metrics.jsonl").read_text() == json.dumps(episodes[1]) + "\n"
+    assert curiosity.rows_of(kept / "training.csv") == [
+        {"frames": 1000, "return": 0, "cells": 40, "entropy": 2.5},
+        {"frames": 2000, "return": 7.25},
+    ]
+    assert curiosity.first_reward(kept) == 2000
 
 
 @pytest.mark.gl
