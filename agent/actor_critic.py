@@ -8,7 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from configs.schema import ActorCriticOptions, WorldModelOptions
+from configs.control import ActorCriticOptions
+from configs.world_model import WorldModelOptions
 from envs.spec import EnvSpec
 from world_model.heads import TwoHot
 from world_model.layers import EnsembleMLP, mlp

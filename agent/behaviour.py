@@ -16,7 +16,7 @@ import torch
 
 from agent.agent import Agent, Controller
 from agent.seeding import Streams
-from configs.schema import ControlName
+from configs.control import ControlName
 from envs.spec import EnvSpec, Observation
 
 _GOLDEN = (math.sqrt(5) - 1) / 2

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from agent.actor_critic import ActorCritic
-from configs.schema import ActorCriticOptions, Config
+from configs.control import ActorCriticOptions
+from configs.schema import Config
 from envs.spec import EnvSpec
 from world_model.batch import Batch, Latents
 from world_model.curiosity import (

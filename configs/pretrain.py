@@ -8,8 +8,9 @@ import tyro
 from pydantic import Field, model_validator
 
 from configs.options import NonNegative, NonNegativeFloat, Options, Positive, PositiveFloat, Rate, Share
-from configs.schema import EncoderOptions, ObsName, WorldModelOptions
+from configs.schema import ObsName
 from configs.views import RecipeName, ViewOptions, find_recipe
+from configs.world_model import EncoderOptions, WorldModelOptions
 
 MethodName = Literal[
     "simclr",

@@ -1,8 +1,8 @@
-"""All options of nearfar: typed, frozen, validated where they are built.
+"""All options of a run: typed, frozen, validated where they are built.
 
-Defaults live here and nowhere else; presets hold differences only. Every option has one line of
-documentation, which is also its `--help` text. Options at the root have short flags (`--task`),
-all others are dotted (`--world-model.objective`).
+Defaults live here and in the groups' own modules, and nowhere else; presets hold differences only. Every
+option has one line of documentation, which is also its `--help` text. Options at the root have short flags
+(`--task`), all others are dotted (`--world-model.objective`).
 """
 
 from __future__ import annotations
@@ -12,204 +12,17 @@ from typing import Annotated, Literal
 import tyro
 from pydantic import Field, field_validator, model_validator
 
+from configs.control import ActorCriticOptions, PlannerOptions
 from configs.curiosity import CuriosityOptions
 from configs.distractors import NO_DISTRACTORS, DistractorText
 from configs.options import NonNegative, NonNegativeFloat, Options, Positive, PositiveFloat, Rate, Share
+from configs.world_model import WorldModelOptions
 
 SMALLEST_FRAME = 32  # pixels: the convolutions leave nothing of much smaller ones
 
-ObjectiveName = Literal[
-    "contrastive",
-    "predictive",
-    "augmentation",
-    "temporal",
-    "byol",
-    "barlow",
-    "vicreg",
-    "triplet",
-    "margin",
-    "reconstruction",
-    "supervised",
-    "none",
-]
 ObsName = Literal["pixels", "state", "pixels+state"]
 EncoderMode = Literal["finetune", "frozen", "warmup"]
 CarriedReplay = Literal["all", "none"]
-ControlName = Literal["mppi", "cem", "icem", "random", "policy"]
-
-
-class EncoderOptions(Options):
-    """Encoder of pixels (convolutions), of state observations (two hidden layers), or of both."""
-
-    channels: Positive = 24
-    """Channels of each of the four 3x3 convolutions (strides 2, 2, 1, 1)."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the encoder (autocast), its normalisation aside; dynamics and heads stay in float32."""
-    shift_padding: NonNegative = 3
-    """Largest random shift of the augmentation, in pixels."""
-    crop: NonNegative = 0
-    """Height and width of the centre that the encoder sees, after the shift; 0: the whole frame."""
-    proprio_noise: NonNegativeFloat = 0.02
-    """Deviation of the augmentation's noise on state observations (on the symlog axis)."""
-    proprio_dropout: Share = 0.0
-    """Share of the entries of state observations that the augmentation sets to zero."""
-
-
-class WorldModelOptions(Options):
-    """Latent dynamics, heads and the representation objective."""
-
-    objective: ObjectiveName = "contrastive"
-    """How the representation is learnt."""
-    encoder: EncoderOptions = EncoderOptions()
-    """Encoder of pixels and of state observations."""
-    latent_dim: Positive = 256
-    """Size Z of the latent."""
-    simnorm_group: Positive = 8
-    """Latent entries that share one softmax (SimNorm, TD-MPC2)."""
-    hidden_dim: Positive = 256
-    """Width of the two hidden layers of dynamics and heads."""
-    projection_dim: Positive = 64
-    """Size P of the projection in which InfoNCE compares."""
-    horizon: Positive = 3
-    """Actions H of a training window: the model is unrolled this far."""
-    rho: Rate = 0.5
-    """Weight of the loss k steps ahead is rho^k."""
-    key_tau: Rate = 0.02
-    """Step of the momentum key encoder towards the encoder, per update."""
-    temperature: PositiveFloat = 0.1
-    """Divides the cosine logits of InfoNCE."""
-    similarity: Literal["cosine", "bilinear"] = "cosine"
-    """Similarity of the augmentation term: bilinear q'Wk at temperature 1 as in CURL, or cosine."""
-    near_window: NonNegative = 2
-    """States of one episode at most this many decisions apart are near: never negatives."""
-    positives: Literal["own", "near"] = "own"
-    """Positives of the contrastive temporal term: the state itself, or every state that is near."""
-    hardness: NonNegativeFloat = 0.0
-    """Weight of a negative of the temporal term is proportional to exp(hardness x logit); 0: all alike."""
-    decoupled: bool = False
-    """Leave the positives out of the temporal term's denominator."""
-    queue: NonNegative = 0
-    """Keys of earlier batches that are negatives of the temporal term, too (MoCo)."""
-    augmentation_weight: NonNegativeFloat = 0.1
-    """Weight of the augmentation term."""
-    temporal_weight: NonNegativeFloat = 1.0
-    """Weight of the temporal term."""
-    consistency_weight: NonNegativeFloat = 20.0
-    """Weight of the consistency term."""
-    reconstruction_weight: NonNegativeFloat = 100.0
-    """Weight of the mean squared error of drawn pixels in [0, 1]."""
-    label_weight: NonNegativeFloat = 1.0
-    """Weight of the supervised objective's mean squared error of labels on the symlog axis."""
-    reward_weight: NonNegativeFloat = 0.5
-    """Weight of the reward cross-entropy."""
-    continuation_weight: NonNegativeFloat = 0.5
-    """Weight of the continuation (termination) cross-entropy, for tasks that can end."""
-    bins: Annotated[int, Field(ge=3)] = 101
-    """Bins of the two-hot reward and value distributions."""
-    symlog_limit: Annotated[float, Field(gt=0, le=80)] = 7.0
-    """The bins span [-limit, limit] on the symlog axis."""
-
-    @model_validator(mode="after")
-    def _variations_have_a_temporal_term(self) -> WorldModelOptions:
-        varied = {
-            "positives": self.positives != "own",
-            "hardness": self.hardness > 0,
-            "decoupled": self.decoupled,
-            "queue": self.queue > 0,
-        }
-        chosen = [name for name, is_varied in varied.items() if is_varied]
-        if chosen and self.objective not in ("contrastive", "temporal"):
-            raise ValueError(
-                f"{' and '.join(chosen)} vary the temporal term of the objectives contrastive and temporal, "
-                f"which {self.objective} does not have: leave them out, or choose one of the two"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _similarity_has_an_augmentation_term(self) -> WorldModelOptions:
-        if self.similarity != "cosine" and self.objective not in ("contrastive", "augmentation"):
-            raise ValueError(
-                f"similarity {self.similarity} is for the augmentation term of contrastive and augmentation, "
-                f"which the objective {self.objective} does not have: leave it out, or choose one of them"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _latent_splits_into_groups(self) -> WorldModelOptions:
-        if self.latent_dim % self.simnorm_group:
-            raise ValueError(
-                f"latent_dim {self.latent_dim} is not a multiple of simnorm_group {self.simnorm_group}"
-            )
-        return self
-
-
-class ActorCriticOptions(Options):
-    """Critic ensemble and policy."""
-
-    critics: Annotated[int, Field(ge=2)] = 2
-    """Critics in the ensemble; targets use the minimum of two drawn at random."""
-    discount: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Discount per decision; unset: from the episode length, 1 - 5 / decisions, within [0.95, 0.995]."""
-    trace: Share = 1.0
-    """Lambda of the returns inside a window: 0 is one-step targets, 1 the longest the window holds."""
-    critic_tau: Rate = 0.02
-    """Step of the target critics towards the critics, per update."""
-    value_weight: NonNegativeFloat = 0.5
-    """Weight of the value cross-entropy on rolled-out latents."""
-    extra_updates: NonNegative = 2
-    """Further critic and policy updates per update, on latents that are already encoded."""
-    imagined_updates: NonNegative = 1
-    """How many of the further updates learn from returns that the model imagines."""
-    imagination_after_updates: NonNegative = 5000
-    """Updates before the first imagined ones: a model that has seen little misleads the critics."""
-    imagination_horizon: Positive = 5
-    """Decisions imagined for such a return."""
-    imagination_trace: Share = 0.95
-    """Lambda of imagined returns: 0 trusts the critics after one decision, 1 the model to the horizon."""
-    imagination_std: NonNegativeFloat = 0.4
-    """Deviation of the first imagined action from the policy's."""
-    target_noise: NonNegativeFloat = 0.2
-    """Deviation of the smoothing noise on the policy's action in value targets."""
-    action_penalty: NonNegativeFloat = 1e-3
-    """Weight of the squared pre-tanh action, which keeps the policy out of saturation."""
-    planner_weight: NonNegativeFloat = 0.0
-    """Weight of the policy's squared distance from recorded actions, which the planner chose."""
-    planner_filter: bool = True
-    """Count this distance only where the critics prefer the recorded action to the policy's."""
-
-    @model_validator(mode="after")
-    def _imagined_are_among_the_further_updates(self) -> ActorCriticOptions:
-        if self.imagined_updates > self.extra_updates:
-            raise ValueError(
-                f"imagined_updates {self.imagined_updates} is more than extra_updates {self.extra_updates}, "
-                "of which they are a part: lower the one or raise the other"
-            )
-        return self
-
-
-class PlannerOptions(Options):
-    """Control: a search around the policy in latent space, or the policy alone."""
-
-    control: ControlName = "mppi"
-    """How actions are chosen: searches, random shooting as their floor, or the policy alone."""
-    horizon: Positive = 3
-    """Actions planned ahead."""
-    samples: Annotated[int, Field(ge=2)] = 128
-    """Candidate plans drawn in each iteration."""
-    iterations: Positive = 2
-    """Refinements of the plan for each decision."""
-    policy_share: Share = 0.0
-    """Share of the first candidates drawn with min_std around the policy, which always is one itself."""
-    temperature: PositiveFloat = 1.0
-    """Of the softmax over candidates (mppi), in units of the spread of their predicted returns."""
-    elite_share: Rate = 0.125
-    """Share of the candidates that cem and icem fit the next ones to."""
-    noise_exponent: Annotated[float, Field(ge=0, le=4)] = 1.0
-    """Power of the noise of icem is 1 / frequency^exponent: 0 is white, more is smoother over time."""
-    max_std: PositiveFloat = 0.4
-    """Deviation from the policy's actions that every search starts with (actions range over [-1, 1])."""
-    min_std: PositiveFloat = 0.1
-    """Smallest deviation to which the search narrows."""
 
 
 class ReplayOptions(Options):

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from configs.names import offered_names
 from configs.options import NonNegative, Options, PositiveFloat, Rate, Share
-from configs.schema import EncoderOptions
+from configs.world_model import EncoderOptions
 
 Strength = Annotated[float, Field(ge=0, le=2)]
 RecipeName = Literal["none", "shift", "curl", "colour", "simclr", "moco-v1", "moco-v2", "byol"]

@@ -12,9 +12,10 @@ import tyro
 from pydantic import model_validator
 
 from configs.behaviours import AGENTS, BehaviourText, parse_behaviours
+from configs.control import ControlName
 from configs.load import ConfigError, load_config
 from configs.options import NonNegativeFloat, Positive, PositiveFloat
-from configs.schema import ControlName, EnvironmentOptions
+from configs.schema import EnvironmentOptions
 from envs.registry import needs_backend
 from scripts.collection_record import check_continuable, note_changes, save_record
 from scripts.options import checked_task, parse_flags

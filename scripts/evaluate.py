@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from configs.control import ControlName
 from configs.distractors import NO_DISTRACTORS, DistractorText
 from configs.load import ConfigError
 from configs.options import NonNegative, Options, Positive
-from configs.schema import ControlName
 from scripts.options import parse_flags
 from scripts.wiring import choose_backend, make_evaluation_pool, resolve_device
 

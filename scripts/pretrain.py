@@ -14,8 +14,9 @@ import tyro
 
 from configs.load import ConfigError
 from configs.pretrain import ModelOptions, PretrainConfig
-from configs.schema import SMALLEST_FRAME, EncoderOptions
+from configs.schema import SMALLEST_FRAME
 from configs.views import find_recipe
+from configs.world_model import EncoderOptions
 from scripts.options import parse_flags
 from scripts.pretrain_directory import held_pretrain_directory
 from scripts.train import StopFlag

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from configs.schema import ObjectiveName
+from configs.world_model import ObjectiveName
 
 VARIATIONS: list[dict[str, Any]] = [
     {"positives": "near"},

@@ -27,6 +27,8 @@ EXPERIENCE = (
 OPTIONS = (
     "configs.schema",
     "configs.options",
+    "configs.control",
+    "configs.world_model",
     "configs.curiosity",
     "configs.distractors",
     "configs.names",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from configs.curiosity import CuriosityOptions
-from configs.schema import WorldModelOptions
+from configs.world_model import WorldModelOptions
 from world_model.batch import Batch, Latents
 from world_model.layers import EnsembleMLP
 from world_model.memory import EMPTY, KeyQueue

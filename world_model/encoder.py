@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from configs.options import NonNegative, Options, Positive
-from configs.schema import EncoderOptions, ObsName, WorldModelOptions
+from configs.schema import ObsName
+from configs.world_model import EncoderOptions, WorldModelOptions
 from envs.spec import EnvSpec
 from world_model.heads import symlog
 from world_model.layers import SimNorm, mlp

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from configs.schema import WorldModelOptions
+from configs.world_model import WorldModelOptions
 from world_model.layers import SimNorm, mlp
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from configs.schema import ObsName, WorldModelOptions
+from configs.schema import ObsName
+from configs.world_model import WorldModelOptions
 from envs.spec import EnvSpec
 from world_model.augment import draw_shifts, perturb, shift
 from world_model.batch import Batch, Latents

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from configs.schema import PlannerOptions
+from configs.control import PlannerOptions
 
 
 class PlanningModel(Protocol):

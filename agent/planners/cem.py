@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from agent.planners.base import GaussianSearch, PlanningModel, try_out
-from configs.schema import PlannerOptions
+from configs.control import PlannerOptions
 
 PAPER_HORIZON = 30
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from agent.actor_critic import ActorCritic, discount_of, lambda_returns
 from agent.agent import Agent
 from agent.replay import Replay
-from configs.schema import ActorCriticOptions, Config
+from configs.control import ActorCriticOptions
+from configs.schema import Config
 from envs.counting import CountingEnv
 from envs.spec import EnvSpec, Observation, Transition
 from world_model.batch import Batch

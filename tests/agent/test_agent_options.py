@@ -12,7 +12,8 @@ from torch import nn
 
 from agent.agent import Agent, Controller
 from agent.planner import MPPI, PLANNERS
-from configs.schema import Config, ControlName, PlannerOptions
+from configs.control import ControlName, PlannerOptions
+from configs.schema import Config
 from envs.spec import EnvSpec
 from world_model.batch import Batch
 

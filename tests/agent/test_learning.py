@@ -16,7 +16,8 @@ from agent.agent import Agent
 from agent.loop import Loop
 from agent.rollout import evaluate
 from agent.seeding import Streams
-from configs.schema import Config, ControlName
+from configs.control import ControlName
+from configs.schema import Config
 from envs.spec import EnvSpec
 from envs.vector import SerialPool
 

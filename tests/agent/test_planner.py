@@ -14,7 +14,8 @@ from agent.planner import PLANNERS, Plan, Planner, PlanningModel, rollout
 from agent.planners import base, baselines, cem
 from agent.planners.base import try_out
 from agent.planners.cem import ICEM, colouring
-from configs.schema import Config, ControlName, PlannerOptions
+from configs.control import ControlName, PlannerOptions
+from configs.schema import Config
 from envs.spec import EnvSpec, Observation
 
 H, A = 3, 2

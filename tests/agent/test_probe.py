@@ -25,7 +25,7 @@ from agent.evaluation.probe_data import (
 )
 from agent.evaluation.probe_pictures import nearest_elsewhere, principal_plane
 from configs.load import ConfigError
-from configs.schema import EncoderOptions
+from configs.world_model import EncoderOptions
 from envs.episodes import EpisodeStore
 from envs.recording import Episode, EpisodeInfo
 from envs.state import StateVariable

@@ -10,7 +10,8 @@ import torch
 
 from agent.agent import Agent
 from agent.rollout import EpisodeResult, evaluate
-from configs.schema import Config, ControlName
+from configs.control import ControlName
+from configs.schema import Config
 from envs.counting import CountingEnv, decode_episode, decode_step
 from envs.spec import WorkerError
 from envs.vector import SerialPool

@@ -18,7 +18,8 @@ from configs.load import (
     preset_names,
     save_config,
 )
-from configs.schema import Config, ObjectiveName, WorldModelOptions
+from configs.schema import Config
+from configs.world_model import ObjectiveName, WorldModelOptions
 
 DEFAULT = Config()
 

@@ -6,8 +6,8 @@ import pytest
 import tyro
 from pydantic import ValidationError
 
-from configs.schema import EncoderOptions
 from configs.views import RECIPES, RecipeName, ViewOptions, find_recipe, recipe_title
+from configs.world_model import EncoderOptions
 
 
 def test_every_name_has_a_recipe() -> None:

@@ -17,7 +17,8 @@ from agent.graphed import WARM_UP, GraphedUpdate
 from agent.loop import Loop
 from agent.replay import Replay
 from agent.seeding import Streams
-from configs.schema import Config, ControlName
+from configs.control import ControlName
+from configs.schema import Config
 from configs.views import ViewOptions
 from envs.counting import CountingEnv
 from envs.spec import EnvSpec, Observation, Transition

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from configs.schema import Config, ObjectiveName
+from configs.schema import Config
+from configs.world_model import ObjectiveName
 from envs.spec import EnvSpec
 from world_model.batch import Batch, Latents
 from world_model.nearness import is_far, is_near

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from configs.curiosity import CuriosityOptions
-from configs.schema import WorldModelOptions
+from configs.world_model import WorldModelOptions
 from world_model.curiosity import (
     Arrivals,
     Bonus,

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from configs.schema import EncoderOptions, ObsName
+from configs.schema import ObsName
+from configs.world_model import EncoderOptions
 from world_model.encoder import Encoder, EncoderFacts, perceived
 from world_model.encoder_file import (
     EncoderCard,

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from agent.actor_critic import ActorCritic
 from agent.agent import Agent
-from configs.schema import Config, ObjectiveName, ObsName
+from configs.schema import Config, ObsName
+from configs.world_model import ObjectiveName
 from envs.spec import EnvSpec
 from world_model.batch import Batch
 

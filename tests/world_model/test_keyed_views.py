@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from configs.schema import EncoderOptions
 from configs.views import find_recipe
+from configs.world_model import EncoderOptions
 from world_model.pretrain.views import KeyedViews
 
 ROWS = torch.arange(4000)

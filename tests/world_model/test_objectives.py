@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from configs.schema import Config, ObjectiveName, ObsName
+from configs.schema import Config, ObsName
+from configs.world_model import ObjectiveName
 from envs.spec import EnvSpec
 from world_model.batch import Batch, Latents
 from world_model.model import WorldModel

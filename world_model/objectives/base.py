@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from configs.schema import WorldModelOptions
+from configs.world_model import WorldModelOptions
 from envs.spec import EnvSpec
 from world_model.batch import Batch, Latents
 from world_model.metrics import retrieval_accuracy

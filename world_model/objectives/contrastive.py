@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from configs.schema import WorldModelOptions
+from configs.world_model import WorldModelOptions
 from envs.spec import EnvSpec
 from world_model.batch import Batch, Latents
 from world_model.losses import info_nce, multi_positive_info_nce

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor
 
-from configs.schema import WorldModelOptions
+from configs.world_model import WorldModelOptions
 from envs.spec import EnvSpec
 from world_model.batch import Latents
 from world_model.layers import mlp

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from configs.schema import ObjectiveName, WorldModelOptions
+from configs.world_model import ObjectiveName, WorldModelOptions
 from envs.spec import EnvSpec
 from world_model.losses import triplet
 from world_model.objectives.base import Objective, Predictive

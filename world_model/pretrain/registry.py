@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from configs.pretrain import MethodName, MethodOptions
-from configs.schema import ObjectiveName, ObsName, WorldModelOptions
+from configs.schema import ObsName
+from configs.world_model import ObjectiveName, WorldModelOptions
 from envs.spec import EnvSpec
 from world_model.encoder import Encoder
 from world_model.losses import margin_contrastive, triplet

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from configs.schema import EncoderOptions
 from configs.views import ViewOptions
+from configs.world_model import EncoderOptions
 from world_model.views.parameters import draw_parameters
 from world_model.views.pipeline import apply_view
 from world_model.views.randomness import UNIFORMS, keyed_uniforms

@@ -8,7 +8,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from configs.schema import ObsName, WorldModelOptions
+from configs.schema import ObsName
+from configs.world_model import WorldModelOptions
 from envs.spec import EnvSpec
 from world_model.batch import Batch, Latents
 from world_model.encoder import perceived
