@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from agent.actor_critic import ActorCritic, discount_of, lambda_returns
 from agent.averaging import SteadyAverage
-from agent.planner import PLANNERS, Plan, PlanningModel
+from agent.planners.base import PlanningModel
 from configs.schema import Config
-from envs.spec import EnvSpec, Observation
+from envs.spec import EnvSpec
 from world_model.batch import Batch, Latents
 from world_model.encoder import perceived
 from world_model.metrics import rank_me
@@ -72,7 +71,7 @@ class Agent:
     def advance(self, frames: int) -> None:
         """Follow schedules of the behaviour that are counted in frames; there are none here."""
 
-    # What the planner needs to know of the world (agent.planner.PlanningModel), all of it by moving averages.
+    # What the planner needs to know of the world (`PlanningModel`), all of it by moving averages.
 
     def encode(self, pixels: Tensor, proprio: Tensor, last_action: Tensor) -> Tensor:
         """States by the momentum key encoder, which looks at pixels, vectors or both.
@@ -114,6 +113,8 @@ class Agent:
 
     def update(self, batch: Batch, generator: torch.Generator, *, imagine: bool = True) -> dict[str, Tensor]:
         """One gradient step of everything that learns.
+
+        The slow average that is evaluated does not follow: `agent.update.make_update` sees to it.
 
         Args:
             batch: windows on the agent's device.
@@ -290,102 +291,3 @@ class Agent:
                 optimizer.load_state_dict(state["optimizers"][name])
                 for group in optimizer.param_groups:  # a fact of this machine, not of the saved run
                     group["capturable"] = self.uses_cuda_graph
-
-
-class Controller:
-    """Closed-loop control of E environments: encodes, plans, and warm-starts the next plan.
-
-    It remembers each environment's last action, which is part of the state.
-
-    Training and evaluation hold one each, so that neither disturbs the other.
-    """
-
-    def __init__(
-        self,
-        agent: Agent,
-        envs: int,
-        generator: torch.Generator,
-        *,
-        control: str | None = None,
-        collects: bool = False,
-    ) -> None:
-        """Control `envs` environments.
-
-        Args:
-            agent: who decides; it may go on learning.
-            envs: how many environments.
-            generator: draws candidates and exploration noise.
-            control: replaces the configured kind of planner.
-            collects: behave as the agent does to gather experience, instead of doing the task.
-        """
-        options = agent.config.planner
-        self.agent = agent
-        self.collects = collects
-        self.generator = generator
-        self.planner = PLANNERS[control or options.control](options)
-        self.memory = self.planner.start(envs, agent.env_spec.action_dim, agent.device)
-        self.last_action = torch.zeros(envs, agent.env_spec.action_dim, device=agent.device)
-        self.plan: Plan | None = None
-        self._count = 0
-        self._gap = torch.zeros((), device=agent.device)
-        self._preferred = torch.zeros((), device=agent.device)
-
-    def reset(self, env: int) -> None:
-        """Forget plans and last action of one environment, at its episode's start."""
-        self.memory[env] = 0.0
-        self.last_action[env] = 0.0
-
-    def took(self, actions: dict[int, np.ndarray]) -> None:
-        """Remember actions that were chosen elsewhere, environment index -> (A,)."""
-        for env, action in actions.items():
-            self.last_action[env] = torch.from_numpy(action)
-
-    def start_counting(self) -> None:
-        """Let `planner_metrics` cover the decisions from here on."""
-        self._count = 0
-        self._gap.zero_()
-        self._preferred.zero_()
-
-    def planner_metrics(self) -> dict[str, float]:
-        """How far plans went from the policy's action, and the share of them that was preferred to it."""
-        if not self._count:
-            return {}
-        return {
-            "train/plan_policy_gap": float(self._gap) / self._count,
-            "train/plan_preferred": float(self._preferred) / self._count,
-        }
-
-    @torch.no_grad()
-    def act(self, obs: dict[int, Observation], noise_std: float = 0.0) -> dict[int, np.ndarray]:
-        """Actions for some of the environments.
-
-        Args:
-            obs: environment index -> observation.
-            noise_std: deviation of the noise on the action; 0 is deterministic.
-
-        Returns:
-            Environment index -> float32 (A,) in [-1, 1].
-        """
-        rows = list(obs)
-        model = self.agent.behaviour if self.collects else self.agent
-        self.plan = self.planner.plan(
-            model, self._encode(obs), self.memory[rows], noise_std=noise_std, generator=self.generator
-        )
-        self._count += len(rows)
-        self._gap += self.plan.offsets[:, 0].abs().mean(dim=1).sum()
-        self._preferred += (self.plan.advantage > 0).sum()
-        self.memory[rows] = self.plan.memory
-        self.last_action[rows] = self.plan.action.float()
-        return dict(zip(rows, self.plan.action.float().cpu().numpy(), strict=True))
-
-    @torch.no_grad()
-    def values(self, obs: dict[int, Observation]) -> dict[int, float]:
-        """Value that the critics give to observations, environment index -> float."""
-        return dict(zip(obs, self.agent.value(self._encode(obs)).tolist(), strict=True))
-
-    def _encode(self, obs: dict[int, Observation]) -> Tensor:
-        pixels, proprio = (
-            torch.from_numpy(np.stack(parts)).to(self.agent.device)
-            for parts in zip(*obs.values(), strict=True)
-        )
-        return self.agent.encode(pixels, proprio, self.last_action[list(obs)])

@@ -14,7 +14,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from agent.agent import Agent, Controller
+from agent.agent import Agent
+from agent.controller import Controller
 from agent.seeding import Streams
 from configs.control import ControlName
 from envs.spec import EnvSpec, Observation

@@ -11,7 +11,7 @@ from torch import Tensor
 from agent.actor_critic import lambda_returns
 from agent.agent import Agent
 from agent.explorer import Explorer
-from agent.planner import PlanningModel
+from agent.planners.base import PlanningModel
 from configs.curiosity import CuriosityOptions
 from configs.schema import Config
 from envs.spec import EnvSpec
@@ -156,20 +156,20 @@ class Seeker:
         self._agent = agent
         self.discount = agent.discount
 
-    def step(self, z: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+    def step(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
         """As `Agent.step`, with the weighted sum of reward and expected bonus."""
         agent, explorer = self._agent, self._agent.explorer
-        bonus = explorer.weight * explorer.expected_reward(z, action) / explorer.actor_critic.range
-        z, reward, going_on = agent.step(z, action)
-        return z, reward / agent.actor_critic.range + bonus, going_on
+        bonus = explorer.weight * explorer.expected_reward(state, action) / explorer.actor_critic.range
+        state, reward, going_on = agent.step(state, action)
+        return state, reward / agent.actor_critic.range + bonus, going_on
 
-    def value(self, z: Tensor) -> Tensor:
+    def value(self, state: Tensor) -> Tensor:
         """What task and bonus are worth if the exploring policy acts next."""
-        agent, explorer, action = self._agent, self._agent.explorer, self.act(z)
-        worth = agent.actor_critic.target_q(z, action) / agent.actor_critic.range
-        novelty = explorer.actor_critic.target_q(z, action) / explorer.actor_critic.range
+        agent, explorer, action = self._agent, self._agent.explorer, self.act(state)
+        worth = agent.actor_critic.target_q(state, action) / agent.actor_critic.range
+        novelty = explorer.actor_critic.target_q(state, action) / explorer.actor_critic.range
         return worth + explorer.weight * novelty
 
-    def act(self, z: Tensor) -> Tensor:
+    def act(self, state: Tensor) -> Tensor:
         """The exploring policy's action."""
-        return self._agent.explorer.actor_critic.act(z)
+        return self._agent.explorer.actor_critic.act(state)

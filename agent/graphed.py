@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -82,28 +80,3 @@ class GraphedUpdate:
         with torch.cuda.graph(graph, stream=self._stream):
             self._metrics[kind] = self._agent.update(self._batch, self._generator, imagine=kind[0])
         self._graphs[kind] = graph
-
-
-class Update(Protocol):
-    """One gradient step of everything that learns, with the random stream it was made for."""
-
-    def __call__(self, batch: Batch, *, imagine: bool = True) -> dict[str, Tensor]:
-        """As `Agent.update`."""
-        ...
-
-
-def make_update(agent: Agent, generator: torch.Generator) -> Update:
-    """The agent's update with its random stream, captured as a CUDA graph where the agent is made for it.
-
-    The averages that are evaluated follow.
-    """
-    step: Update = partial(agent.update, generator=generator)
-    if agent.uses_cuda_graph:
-        step = GraphedUpdate(agent, generator)
-
-    def update(batch: Batch, *, imagine: bool = True) -> dict[str, Tensor]:
-        metrics = step(batch, imagine=imagine)
-        agent.steady.follow()
-        return metrics
-
-    return update

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from agent import checkpoint
-from agent.agent import Agent, Controller
+from agent.agent import Agent
 from agent.checkpoint import CheckpointError
+from agent.controller import Controller
 from agent.curious import make_agent
 from configs.load import load_config
 from envs.spec import EnvSpec, Observation

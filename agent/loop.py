@@ -22,10 +22,9 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from agent import checkpoint
-from agent.agent import Controller
 from agent.carrying import carried_episodes, refill, without_random_start
+from agent.controller import Controller
 from agent.curious import make_agent
-from agent.graphed import make_update
 from agent.metering import Meter
 from agent.predecessor import Predecessor, inherit
 from agent.progress import Progress, StopRequest
@@ -34,6 +33,7 @@ from agent.reporting import Reporter
 from agent.rollout import evaluate
 from agent.seeding import Streams
 from agent.starting import encoder_learns, start_from
+from agent.update import make_update
 from configs.schema import Config, TrainingOptions
 from envs.episodes import EpisodeStore
 from envs.recording import EpisodeBuilder

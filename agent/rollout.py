@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from agent.agent import Agent, Controller
+from agent.agent import Agent
+from agent.controller import Controller
 from agent.progress import StopRequest
 from envs.spec import Pool, WorkerError
 

@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agent.agent import Agent, Controller
+from agent.agent import Agent
 from agent.checkpoint import CheckpointError, numbered
+from agent.controller import Controller
 from agent.loading import load_agent
 from agent.seeding import Streams
 from envs.rendering import select_backend

@@ -14,10 +14,10 @@ import statistics
 import time
 from pathlib import Path
 
-from agent.agent import Controller
 from agent.checkpoint import numbered
+from agent.controller import Controller
 from agent.loading import LoadedAgent, load_agent
-from agent.planner import PLANNERS
+from agent.planners.registry import PLANNERS
 from agent.rollout import evaluate
 from agent.seeding import Streams
 from envs.rendering import select_backend

@@ -118,10 +118,6 @@ class EnvironmentOptions(Options):
     """Frames in an observation."""
     action_repeat: Positive | None = None
     """Frames each action is held for; unset: the task's customary value."""
-    encoder: str | None = None
-    """Start from this encoder: a file of pretraining, a run directory or a checkpoint."""
-    encoder_mode: EncoderMode = "finetune"
-    """What becomes of it: learns on, stays as it is, or learns on after training.encoder-warmup-updates."""
     envs: Positive = 1
     """Environments stepped side by side (more than one: in worker processes)."""
 
@@ -143,6 +139,10 @@ class Config(EnvironmentOptions):
     """Run directory; default runs/<task>/<preset>/seed-<seed>. An existing run there is resumed."""
     obs: ObsName = "pixels"
     """What the agent sees: frames, the task's own observation vector (proprioception), or both."""
+    encoder: str | None = None
+    """Start from this encoder: a file of pretraining, a run directory or a checkpoint."""
+    encoder_mode: EncoderMode = "finetune"
+    """What becomes of it: learns on, stays as it is, or learns on after training.encoder-warmup-updates."""
     from_run: Annotated[str | None, tyro.conf.arg(name="from")] = None
     """Start from this run (or checkpoint) of a task of the same domain: its model and its replay."""
     from_replay: CarriedReplay = "all"

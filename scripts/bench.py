@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import tyro
 
-from configs.schema import CarriedReplay, Config, EvaluationOptions, LoggingOptions
+from configs.schema import CarriedReplay, Config, EncoderMode, EvaluationOptions, LoggingOptions
 from scripts.options import parse_config
 from scripts.wiring import (
     check_task,
@@ -44,6 +44,8 @@ class BenchOptions(Config):
     # No run is made, so its length, directory, start, evaluations and records cannot be chosen.
     frames: Annotated[int, tyro.conf.Fixed, tyro.conf.Suppress] = Config().frames
     out: Annotated[None, tyro.conf.Fixed, tyro.conf.Suppress] = None
+    encoder: Annotated[None, tyro.conf.Fixed, tyro.conf.Suppress] = None
+    encoder_mode: Annotated[EncoderMode, tyro.conf.Fixed, tyro.conf.Suppress] = Config().encoder_mode
     from_run: Annotated[None, tyro.conf.Fixed, tyro.conf.Suppress] = None
     from_replay: Annotated[CarriedReplay, tyro.conf.Fixed, tyro.conf.Suppress] = Config().from_replay
     evaluation: Annotated[EvaluationOptions, tyro.conf.Fixed, tyro.conf.Suppress] = EvaluationOptions()
@@ -82,10 +84,10 @@ def measure(config: Config, device: torch.device) -> dict[str, Any]:
     """
     import torch
 
-    from agent.agent import Controller
+    from agent.controller import Controller
     from agent.curious import make_agent
-    from agent.graphed import make_update
     from agent.loop import make_replay
+    from agent.update import make_update
 
     with make_task_pool(config, config.envs) as pool:
         check_task(config, pool.env_spec)

@@ -13,6 +13,7 @@ import tyro
 from pydantic import BaseModel, ValidationError
 
 from configs.load import ConfigError, describe, load_preset
+from configs.relevance import check_counts
 from configs.schema import Config, EnvironmentOptions
 from envs.registry import canonical_task, check_distractors
 
@@ -32,13 +33,14 @@ def parse_config(kind: type[Run], prog: str, arguments: Sequence[str]) -> Run:
         The configuration, with the names of task and preset resolved.
 
     Raises:
-        ConfigError: unknown preset, or a value out of range.
+        ConfigError: unknown preset, a value out of range, or a flag that does nothing beside the others.
         TaskError: no such task, or a module to import that cannot be.
         DistractorError: the distractors cannot be had.
         SystemExit: 2 for a misspelt flag, which is explained on stderr; 0 after `--help`.
     """
     preset = _resolve_preset(arguments)
     config = parse_flags(kind, prog, arguments, kind(**dict(preset)))
+    check_counts(config, preset)
     # The flag held the name as it was typed.
     return config.model_copy(update={"preset": preset.preset, "task": checked_task(config)})
 

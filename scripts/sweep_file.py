@@ -10,6 +10,7 @@ import yaml
 
 from configs.load import ConfigError
 from configs.names import offered_names
+from configs.relevance import check_counts
 from configs.schema import Config
 from configs.sweep import Sweep, make_sweep, read_sweep
 from envs.registry import canonical_task, check_distractors
@@ -89,7 +90,8 @@ def resolved_sweep(sweep: Sweep, *, is_local: bool) -> Sweep:
         is_local: whether this is the machine that runs it.
 
     Raises:
-        ConfigError: an option of a variant is unknown or out of range, or `auto` depends on another machine.
+        ConfigError: an option of a variant is unknown, out of range or without effect, or `auto` depends on
+            another machine.
         TaskError: there is no such task.
         DistractorError: a task cannot have the distractors of a variant.
     """
@@ -104,7 +106,11 @@ def resolved_sweep(sweep: Sweep, *, is_local: bool) -> Sweep:
     for task in tasks:
         for config in configs:
             check_distractors(task, config.distract)
+    bare = sweep.model_copy(
+        update={"variants": {name: {"preset": variants[name]["preset"]} for name in variants}}
+    )
     for name, config in zip(variants, configs, strict=True):
+        check_counts(config, bare.config_of(name), f"variant {name}: ")
         for what, path in (("encoder", config.encoder), ("run", config.from_run)):
             if is_local and path is not None and not Path(path).exists():
                 raise ConfigError(f"variant {name}: there is no {what} {path}: check its path")

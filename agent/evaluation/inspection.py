@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from agent.agent import Agent
-from agent.planner import PLANNERS, rollout
+from agent.planners.base import rollout
+from agent.planners.registry import PLANNERS
 from envs.recording import Episode
 from world_model.batch import Latents
 

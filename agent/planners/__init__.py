@@ -1,1 +1,1 @@
-"""Planners, one family a file, chosen by name in `agent.planner`."""
+"""Planners, one family a file, chosen by name in `agent.planners.registry`."""

@@ -13,17 +13,20 @@ from configs.control import PlannerOptions
 
 
 class PlanningModel(Protocol):
-    """What a planner needs to know of the world; every method works on any leading axes."""
+    """What a planner needs to know of the world; every method works on any leading axes.
+
+    A state is a latent with the action that led to it, (..., Z + A); planners do not look inside.
+    """
 
     discount: float
 
-    def step(self, z: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+    def step(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
         """(next state, reward, probability that the episode goes on)."""
 
-    def value(self, z: Tensor) -> Tensor:
+    def value(self, state: Tensor) -> Tensor:
         """Return expected from a state on."""
 
-    def act(self, z: Tensor) -> Tensor:
+    def act(self, state: Tensor) -> Tensor:
         """The policy's action, in [-1, 1]."""
 
 
@@ -46,12 +49,12 @@ class Plan:
     advantage: Tensor
 
 
-def rollout(model: PlanningModel, z: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+def rollout(model: PlanningModel, state: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
     """Follow the policy with offsets added to its actions, closed by the terminal value.
 
     Args:
         model: world to plan in.
-        z: (..., Z).
+        state: (..., Z + A).
         offsets: (..., H, A), added to the policy's action in each imagined state.
 
     Returns:
@@ -61,18 +64,18 @@ def rollout(model: PlanningModel, z: Tensor, offsets: Tensor) -> tuple[Tensor, T
     total: Tensor | float = 0.0
     weight: Tensor | float = 1.0
     for k in range(offsets.shape[-2]):
-        action = (model.act(z) + offsets[..., k, :]).clamp(-1, 1)
+        action = (model.act(state) + offsets[..., k, :]).clamp(-1, 1)
         first = action if first is None else first
-        z, reward, continuation = model.step(z, action)
+        state, reward, continuation = model.step(state, action)
         total = total + weight * reward
         weight = weight * model.discount * continuation
     assert first is not None, offsets.shape
-    return first, total + weight * model.value(z)
+    return first, total + weight * model.value(state)
 
 
-def try_out(model: PlanningModel, z: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
-    """Roll out N candidates in each environment: (E, Z), (E, N, H, A) -> (E, N, A), (E, N)."""
-    return rollout(model, z[:, None].expand(-1, offsets.shape[1], -1), offsets)
+def try_out(model: PlanningModel, state: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+    """Roll out N candidates in each environment: (E, Z + A), (E, N, H, A) -> (E, N, A), (E, N)."""
+    return rollout(model, state[:, None].expand(-1, offsets.shape[1], -1), offsets)
 
 
 def explore(action: Tensor, noise_std: float, generator: torch.Generator) -> Tensor:
@@ -105,7 +108,7 @@ class Planner(ABC):
     def plan(
         self,
         model: PlanningModel,
-        z: Tensor,
+        state: Tensor,
         memory: Tensor,
         *,
         noise_std: float,
@@ -115,7 +118,7 @@ class Planner(ABC):
 
         Args:
             model: world to plan in.
-            z: (E, Z), present states.
+            state: (E, Z + A), present states.
             memory: (E, M, H, A), of `start` or of the plan before.
             noise_std: deviation of the noise on the executed action; 0 is deterministic.
             generator: draws candidates and exploration noise.
@@ -131,23 +134,23 @@ class Search(Planner):
 
     @abstractmethod
     def search(
-        self, model: PlanningModel, z: Tensor, memory: Tensor, generator: torch.Generator
+        self, model: PlanningModel, state: Tensor, memory: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """The plan to propose, (E, H, A), and plans to remember, (E, M, H, A); arguments as of `plan`."""
 
     def plan(
         self,
         model: PlanningModel,
-        z: Tensor,
+        state: Tensor,
         memory: Tensor,
         *,
         noise_std: float,
         generator: torch.Generator,
     ) -> Plan:
         """As `Planner.plan`; where the policy is not beaten, memory begins with it again."""
-        offsets, memory = self.search(model, z, memory, generator)
+        offsets, memory = self.search(model, state, memory, generator)
         candidates = torch.stack((offsets, torch.zeros_like(offsets)), dim=1)
-        actions, returns = try_out(model, z, candidates)
+        actions, returns = try_out(model, state, candidates)
         advantage = returns[:, 0] - returns[:, 1]
         is_better = advantage > 0
         offsets = torch.where(is_better[:, None, None], offsets, 0.0)
@@ -186,18 +189,18 @@ class GaussianSearch(Search):
         """Mean and deviation of the next candidates, (E, N, H, A), (E, N) -> (E, H, A) twice."""
 
     def search(
-        self, model: PlanningModel, z: Tensor, memory: Tensor, generator: torch.Generator
+        self, model: PlanningModel, state: Tensor, memory: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """As `Search.search`; the mean is remembered."""
         options, before = self.options, memory[:, 0]
         mean, std = self.first_mean(before), torch.full_like(before, options.max_std)
         shape = (len(before), options.samples, *before.shape[1:])
         for iteration in range(options.iterations):
-            noise = torch.randn(shape, generator=generator, device=z.device)
+            noise = torch.randn(shape, generator=generator, device=state.device)
             offsets = mean[:, None] + std[:, None] * noise
             if iteration == 0:
                 self.include_policy(offsets, noise)
                 offsets[:, 1] = before
-            _, returns = try_out(model, z, offsets)
+            _, returns = try_out(model, state, offsets)
             mean, std = self.fit(offsets, returns)
         return mean, mean[:, None]

@@ -21,18 +21,18 @@ class RandomShooting(Search):
     """
 
     def search(
-        self, model: PlanningModel, z: Tensor, memory: Tensor, generator: torch.Generator
+        self, model: PlanningModel, state: Tensor, memory: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """As `Search.search`; there is nothing to remember."""
         envs, _, horizon, action_dim = memory.shape
         shape = (envs, self.options.samples * self.options.iterations, horizon, action_dim)
-        uniform = torch.rand(shape, generator=generator, device=z.device)
+        uniform = torch.rand(shape, generator=generator, device=state.device)
         noise = math.sqrt(3) * (2 * uniform - 1)
         offsets = self.options.max_std * noise
         self.include_policy(offsets, noise)
-        _, returns = try_out(model, z, offsets)
+        _, returns = try_out(model, state, offsets)
         best = returns.argmax(dim=1)
-        return offsets[torch.arange(envs, device=z.device), best], memory
+        return offsets[torch.arange(envs, device=state.device), best], memory
 
 
 class PolicyOnly(Planner):
@@ -41,14 +41,14 @@ class PolicyOnly(Planner):
     def plan(
         self,
         model: PlanningModel,
-        z: Tensor,
+        state: Tensor,
         memory: Tensor,
         *,
         noise_std: float,
         generator: torch.Generator,
     ) -> Plan:
         """As `Planner.plan`; there is nothing to search for."""
-        action = model.act(z)
+        action = model.act(state)
         offsets = memory.new_zeros(len(memory), *memory.shape[2:])
-        advantage = torch.zeros_like(z[:, 0])
+        advantage = torch.zeros_like(state[:, 0])
         return Plan(explore(action, noise_std, generator), offsets, memory, action, advantage)

@@ -62,7 +62,7 @@ class ICEM(CEM):
         self.colour = colouring(options.horizon, options.noise_exponent)
 
     def search(
-        self, model: PlanningModel, z: Tensor, memory: Tensor, generator: torch.Generator
+        self, model: PlanningModel, state: Tensor, memory: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """As `Search.search`; the mean and a part of the elite are remembered."""
         mean, kept = memory[:, 0], memory[:, 1:]
@@ -77,7 +77,7 @@ class ICEM(CEM):
                 offsets[:, -self.kept :] = torch.where(is_policy, offsets[:, -self.kept :], kept)
             if iteration == self.options.iterations - 1:
                 offsets[:, 1] = mean
-            _, returns = try_out(model, z, offsets)
+            _, returns = try_out(model, state, offsets)
             # what was kept needs no second rollout
             offsets = torch.cat((offsets, elite[:, : self.kept]), dim=1)
             returns = torch.cat((returns, elite_returns[:, : self.kept]), dim=1)

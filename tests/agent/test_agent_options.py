@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from agent.agent import Agent, Controller
-from agent.planner import MPPI, PLANNERS
+from agent.agent import Agent
+from agent.controller import Controller
+from agent.planners.mppi import MPPI
+from agent.planners.registry import PLANNERS
 from configs.control import ControlName, PlannerOptions
 from configs.schema import Config
 from envs.spec import EnvSpec

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from agent.agent import Agent, Controller
+from agent.agent import Agent
 from agent.behaviour import Behaviour, Behaviours, Policy, SmoothRandom, UniformRandom
+from agent.controller import Controller
 from agent.seeding import Streams
 from configs.behaviours import BEHAVIOURS, parse_behaviours
 from configs.schema import Config

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from agent import checkpoint
-from agent.agent import Agent, Controller
+from agent.agent import Agent
+from agent.controller import Controller
 from agent.curious import CuriousAgent, Seeker, make_agent, weight_after
 from configs.curiosity import BonusName, CuriosityOptions
 from configs.schema import Config

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from agent.agent import Agent
-from agent.graphed import make_update
+from agent.update import make_update
 from configs.schema import Config
 from envs.spec import EnvSpec
 from world_model.batch import Batch

@@ -11,7 +11,8 @@ from PIL import Image
 from torch.nn import functional as F
 
 from agent import checkpoint
-from agent.agent import Agent, Controller
+from agent.agent import Agent
+from agent.controller import Controller
 from agent.curious import CuriousAgent, make_agent
 from agent.evaluation.inspection import (
     Seen,
@@ -23,7 +24,7 @@ from agent.evaluation.inspection import (
     realised_returns,
 )
 from agent.evaluation.novelty import novelty
-from agent.planner import rollout
+from agent.planners.base import rollout
 from configs.load import dump_yaml
 from configs.schema import Config
 from envs.episodes import EpisodeStore

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from agent import checkpoint, load_agent
-from agent.agent import Agent, Controller
+from agent.agent import Agent
+from agent.controller import Controller
 from configs.load import dump_yaml
 from configs.schema import Config
 from envs.spec import EnvSpec, Observation

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from agent.agent import Agent, Controller
-from agent.planner import PLANNERS, Plan, Planner, PlanningModel, rollout
+from agent.agent import Agent
+from agent.controller import Controller
 from agent.planners import base, baselines, cem
-from agent.planners.base import try_out
+from agent.planners.base import Plan, Planner, PlanningModel, rollout, try_out
 from agent.planners.cem import ICEM, colouring
+from agent.planners.registry import PLANNERS
 from configs.control import ControlName, PlannerOptions
 from configs.schema import Config
 from envs.spec import EnvSpec, Observation

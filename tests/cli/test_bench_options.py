@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import envs
-from agent.agent import Controller
+from agent.controller import Controller
 from agent.replay import Replay
 from configs.schema import Config
 from scripts import bench

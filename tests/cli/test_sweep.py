@@ -138,6 +138,10 @@ def test_signal_lets_runs_save(tmp_path: Path, number: signal.Signals, code: int
         (["smoke", "--options", "frames"], "--options frames: expected NAME=VALUE"),
         (["smoke", "--options", "frames=[3"], "--options frames=[3 is not YAML"),
         (["smoke", "--options", "frames=-3"], "frames: input should be greater than 0, not -3"),
+        (
+            ["smoke", "--variants", "x=cpu+byol,world_model.temperature=0.3"],
+            "variant x: world_model.temperature does nothing here",
+        ),
         (["smoke", "--variants", "predictiv"], "no variant 'predictiv'; perhaps you meant predictive"),
         (["smoke", "--variants", "a=debug,world_model.queu=3"], "perhaps you meant queue"),
         (["smoke", "--tasks", "walker-wolk"], "did you mean dmc/walker-walk"),

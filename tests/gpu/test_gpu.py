@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from agent import checkpoint
-from agent.agent import Agent, Controller
+from agent.agent import Agent
+from agent.controller import Controller
 from agent.graphed import WARM_UP, GraphedUpdate
 from agent.loop import Loop
 from agent.replay import Replay
