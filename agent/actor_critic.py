@@ -85,8 +85,16 @@ class ActorCritic(nn.Module):
         return self.two_hot.decode(logits).mean(dim=0)
 
     @torch.no_grad()
-    def target_value(self, state: Tensor, generator: torch.Generator) -> Tensor:
-        """Pessimistic value of the policy at an action with clipped noise, (..., Z + A) -> (...).
+    def target_value(self, state: Tensor, generator: torch.Generator, *, pessimistic: bool = True) -> Tensor:
+        """Value of the policy at an action with clipped noise, the lower of two critics or the mean of all.
+
+        Args:
+            state: (..., Z + A).
+            generator: draws noise, and critics.
+            pessimistic: the lower of two, as `least_target`.
+
+        Returns:
+            (...).
 
         Source: target policy smoothing, TD3, arXiv:1802.09477.
         """
@@ -94,7 +102,9 @@ class ActorCritic(nn.Module):
         noise = torch.randn(action.shape, generator=generator, device=state.device, dtype=action.dtype)
         std, clip = self.options.target_noise, 1.5 * self.options.target_noise
         action = (action + (std * noise).clamp(-clip, clip)).clamp(-1, 1)
-        return self.least_target(state, action, generator)
+        if pessimistic:
+            return self.least_target(state, action, generator)
+        return self.target_q(state, action)
 
     @torch.no_grad()
     def least_target(self, state: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
@@ -126,21 +136,10 @@ class ActorCritic(nn.Module):
             (...), 0 where nothing counts; gradients reach the policy only.
         """
         raw = self.policy(state)
-        q = self.relative_q(state, raw.tanh(), alive)
-        loss = -q + self.options.action_penalty * raw.square().mean(dim=-1)
+        q = self.q_values(state, raw.tanh()).mean(dim=0)
+        self._update_scale(q.detach().where(alive, math.nan))
+        loss = -q / self.scale.clamp(min=1.0) + self.options.action_penalty * raw.square().mean(dim=-1)
         return loss.where(alive, 0.0)
-
-    @property
-    def range(self) -> Tensor:
-        """What Q-values are divided by, 0-d: their running range, if it is more than 1."""
-        return self.scale.clamp(min=1.0)
-
-    def relative_q(self, state: Tensor, action: Tensor, alive: Tensor | None = None) -> Tensor:
-        """Mean Q over its range, (..., Z + A), (..., A) -> (...); takes in the values that are `alive`."""
-        q = self.q_values(state, action).mean(dim=0)
-        if alive is not None:
-            self._update_scale(q.detach().where(alive, math.nan))
-        return q / self.range
 
     def imitation_loss(self, state: Tensor, action: Tensor) -> Tensor:
         """Squared distance of the policy's action from the recorded one, which the planner chose.

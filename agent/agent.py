@@ -68,6 +68,10 @@ class Agent:
         """The world as it is planned in where experience is collected."""
         return self
 
+    def explores(self, episode: int) -> bool:
+        """Whether `behaviour` acts in a training episode, by its number; if not, the agent does its task."""
+        return True
+
     def advance(self, frames: int) -> None:
         """Follow schedules of the behaviour that are counted in frames; there are none here."""
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from agent.agent import Agent
-from agent.planners.base import Plan
+from agent.planners.base import Plan, joined
 from agent.planners.registry import PLANNERS
 from envs.spec import Observation
 
@@ -41,6 +41,7 @@ class Controller:
         options = agent.config.planner
         self.agent = agent
         self.collects = collects
+        self.explores = [collects] * envs
         self.generator = generator
         self.planner = PLANNERS[control or options.control](options)
         self.memory = self.planner.start(envs, agent.env_spec.action_dim, agent.device)
@@ -50,10 +51,11 @@ class Controller:
         self._gap = torch.zeros((), device=agent.device)
         self._preferred = torch.zeros((), device=agent.device)
 
-    def reset(self, env: int) -> None:
-        """Forget plans and last action of one environment, at its episode's start."""
+    def reset(self, env: int, episode: int = 0) -> None:
+        """Forget plans and last action of one environment, at the start of an episode, by its number."""
         self.memory[env] = 0.0
         self.last_action[env] = 0.0
+        self.explores[env] = self.collects and self.agent.explores(episode)
 
     def took(self, actions: dict[int, np.ndarray]) -> None:
         """Remember actions that were chosen elsewhere, environment index -> (A,)."""
@@ -86,11 +88,18 @@ class Controller:
         Returns:
             Environment index -> float32 (A,) in [-1, 1].
         """
-        rows = list(obs)
-        model = self.agent.behaviour if self.collects else self.agent
-        self.plan = self.planner.plan(
-            model, self._encode(obs), self.memory[rows], noise_std=noise_std, generator=self.generator
-        )
+        rows = sorted(obs, key=lambda env: self.explores[env])
+        does_task = len(rows) - sum(self.explores[env] for env in rows)
+        state = self._encode({env: obs[env] for env in rows})
+        kinds = (self.agent, slice(does_task)), (self.agent.behaviour, slice(does_task, None))
+        plans = [
+            self.planner.plan(
+                model, state[part], self.memory[rows[part]], noise_std=noise_std, generator=self.generator
+            )
+            for model, part in kinds
+            if rows[part]
+        ]
+        self.plan = joined(plans)
         self._count += len(rows)
         self._gap += self.plan.offsets[:, 0].abs().mean(dim=1).sum()
         self._preferred += (self.plan.advantage > 0).sum()

@@ -44,7 +44,7 @@ class CuriousAgent(Agent):
         self.explorer = Explorer(env_spec, config, self.model).to(device)
         self._weight = 0.0  # of the bonus, as the device has it, too
         critics, policy = self.explorer.actor_critic.critics, self.explorer.actor_critic.policy
-        learning = [*self.explorer.reward.parameters(), *critics.parameters()]
+        learning = [*self.explorer.bonus_head.parameters(), *critics.parameters()]
         self.optimizers |= {
             "explorer": self.make_optimizer([*learning, *self.explorer.bonus.parameters()]),
             "explorer_policy": self.make_optimizer(policy.parameters()),
@@ -53,7 +53,15 @@ class CuriousAgent(Agent):
     @property
     def behaviour(self) -> PlanningModel:
         """The explorer's view of the world, while its bonus weighs anything."""
-        return Seeker(self) if self._weight > 0 else self
+        return ExplorationModel(self) if self._weight > 0 else self
+
+    def explores(self, episode: int) -> bool:
+        """Whether the explorer collects this episode; once rewards were seen, the agent has its share.
+
+        Each learns from the episodes of both; one's own show where one's own values are wrong.
+        """
+        share = self.config.curiosity.own_share if bool(self.explorer.was_rewarded) else 0.0
+        return int((episode + 1) * share) == int(episode * share)
 
     def advance(self, frames: int) -> None:
         """Set the weight of the bonus."""
@@ -81,7 +89,8 @@ class CuriousAgent(Agent):
                 "curiosity/bonus": bonus.mean(),
                 "curiosity/deviation": self.explorer.normaliser.deviation,
                 "curiosity/weight": self.explorer.weight.clone(),
-                "curiosity/q_scale": self.explorer.actor_critic.scale.clone(),
+                "curiosity/task_deviation": self.explorer.task_deviation.clone(),
+                "curiosity/bonus_deviation": self.explorer.bonus_deviation.clone(),
             }
         )
 
@@ -106,12 +115,12 @@ class CuriousAgent(Agent):
         explorer = self.explorer
         explorer.remember(batch, latents, self.model)  # first, so that memory is never empty
         arrivals = Arrivals.of(batch, latents, self.model.objective)
-        rewards = explorer.rewards(batch, arrivals)
-        target = self._target(batch, latents, rewards, generator)
+        bonus = explorer.normalised_bonus(batch, arrivals)
+        target = self._target(batch, latents, bonus, generator)
         alive, seen = batch.alive, latents.state_key
         imagined = latents.state.detach()
         losses = {
-            "curiosity": explorer.model_loss(batch, latents, rewards, arrivals),
+            "curiosity": explorer.model_loss(batch, latents, bonus, arrivals),
             "curiosity_value": explorer.actor_critic.critic_loss(imagined[:, :-1], batch.action, target),
         }
         reduced = {name: self.model.reduce(batch.within_episodes(loss)) for name, loss in losses.items()}
@@ -124,11 +133,11 @@ class CuriousAgent(Agent):
         return {f"loss/{name}": loss.detach() for name, loss in reduced.items()}
 
     @torch.no_grad()
-    def _target(self, batch: Batch, latents: Latents, rewards: Tensor, generator: torch.Generator) -> Tensor:
+    def _target(self, batch: Batch, latents: Latents, bonus: Tensor, generator: torch.Generator) -> Tensor:
         """Lambda returns of the bonus, (B, H)."""
-        value = self.explorer.actor_critic.target_value(latents.state_key[:, 1:], generator)
+        value = self.explorer.target_value(latents.state_key[:, 1:], generator)
         discount = self.discount * (~batch.terminated).float()
-        return lambda_returns(rewards, discount, value, self.config.actor_critic.trace)
+        return lambda_returns(bonus, discount, value, self.config.actor_critic.trace)
 
     def _seek(self, state: Tensor, alive: Tensor) -> None:
         """Move the exploring policy towards more bonus and reward at states (..., Z + A)."""
@@ -144,11 +153,11 @@ class CuriousAgent(Agent):
         self.explorer.load_state_dict(state["explorer"])
 
 
-class Seeker:
+class ExplorationModel:
     """The world as the explorer plans in it: rewards and values of the task and of the bonus together.
 
-    Both are in units of the running range of their Q-values, as the exploring policy sees them, so that the
-    weight means the same whatever the rewards' scale.
+    Both are in units of the running deviation of their Q-values, as the exploring policy sees them, so that
+    the weight means the same whatever the rewards' scale.
     """
 
     def __init__(self, agent: CuriousAgent) -> None:
@@ -159,16 +168,17 @@ class Seeker:
     def step(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
         """As `Agent.step`, with the weighted sum of reward and expected bonus."""
         agent, explorer = self._agent, self._agent.explorer
-        bonus = explorer.weight * explorer.expected_reward(state, action) / explorer.actor_critic.range
-        state, reward, going_on = agent.step(state, action)
-        return state, reward / agent.actor_critic.range + bonus, going_on
+        following, reward, going_on = agent.step(state, action)
+        latent = following[..., : -action.shape[-1]]
+        bonus = explorer.expected_bonus(state, action, latent, agent.model.objective)
+        return following, explorer.together(reward, bonus), going_on
 
     def value(self, state: Tensor) -> Tensor:
         """What task and bonus are worth if the exploring policy acts next."""
         agent, explorer, action = self._agent, self._agent.explorer, self.act(state)
-        worth = agent.actor_critic.target_q(state, action) / agent.actor_critic.range
-        novelty = explorer.actor_critic.target_q(state, action) / explorer.actor_critic.range
-        return worth + explorer.weight * novelty
+        return explorer.together(
+            agent.actor_critic.target_q(state, action), explorer.actor_critic.target_q(state, action)
+        )
 
     def act(self, state: Tensor) -> Tensor:
         """The exploring policy's action."""

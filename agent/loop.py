@@ -243,7 +243,7 @@ class Loop:
         for lane, (obs, physics) in started.items():
             episode = self.replay.start(lane, obs)
             self.builders[lane].start(obs, physics, episode=episode, seed=seeds[lane])
-            self.controller.reset(lane)
+            self.controller.reset(lane, episodes[lane] + lane)
             self.obs[lane], self.returns[lane] = obs, 0.0
 
     def _collect(self) -> None:

@@ -72,7 +72,10 @@ def measure(path: Path, updates: int, seed: int) -> dict[str, float]:
     spec = env_spec_of(store.shared, data, int(reader.lengths.max()))
     torch.manual_seed(seed)
     agent = CuriousAgent(spec, config, torch.device("cpu"))
-    others = {name: make_bonus(with_bonus(config, name), spec, agent.model) for name in BONUSES}
+    others = {
+        name: make_bonus(with_name(config.curiosity, name), config.world_model, agent.model, spec.action_dim)
+        for name in BONUSES
+    }
     optimizer = torch.optim.Adam(others["disagreement"].parameters(), lr=config.training.learning_rate)
     generator, source = torch.Generator().manual_seed(seed), Source(reader, data)
     for update in range(updates):
@@ -93,9 +96,9 @@ def measure(path: Path, updates: int, seed: int) -> dict[str, float]:
     return judge(agent, others, source, reader, first=updates)
 
 
-def with_bonus(config: Config, name: str) -> Config:
-    """The configuration with another bonus."""
-    return config.model_copy(update={"curiosity": config.curiosity.model_copy(update={"bonus": name})})
+def with_name(options: CuriosityOptions, name: str) -> CuriosityOptions:
+    """The options with another bonus."""
+    return options.model_copy(update={"bonus": name})
 
 
 @torch.no_grad()
@@ -148,9 +151,8 @@ def main() -> None:
             facts = {key: value for key, value in vars(options).items() if key != "threads"}
             kept["runs"].append({"screen": name, **facts, **found})
             print(kept["runs"][-1], flush=True)
-            RESULT.write_text(
-                f"{json.dumps({'versions': versions(), 'hardware': hardware(), **kept}, indent=1)}\n"
-            )
+            kept["runs"][-1] |= {"versions": versions(), "hardware": hardware()}
+            RESULT.write_text(f"{json.dumps(kept, indent=1)}\n")
 
 
 if __name__ == "__main__":

@@ -15,11 +15,13 @@ class CuriosityOptions(Options):
     bonus: BonusName = "none"
     """What is novel: no match in memory, a surprise, few neighbours, disagreeing models; or no curiosity."""
     weight: NonNegativeFloat = 1.0
-    """Weight of the bonus beside the reward at the start, each in units of the range of its values."""
+    """Weight of the bonus beside the reward at the start, each in units of the deviation of its values."""
     final_weight: NonNegativeFloat = 0.1
     """Weight that remains; at 0 the behaviour is the task's own."""
     frames: Positive = 50_000
     """Frames over which the weight goes from the one to the other."""
+    own_share: Share = 0.5
+    """Share of the training episodes in which the agent does its task itself, once rewards were seen."""
     memory: Positive = 4096
     """Keys of past states that a state is compared with (contrastive, surprise, knn)."""
     temperature: PositiveFloat = 0.1
@@ -31,6 +33,6 @@ class CuriosityOptions(Options):
     members: Positive = 5
     """Models in the ensemble (disagreement)."""
     clip: PositiveFloat = 5.0
-    """Largest bonus, in deviations from its running mean."""
+    """Largest distance of a bonus from its running mean, in deviations."""
     extra_updates: NonNegative = 1
     """Further updates of the exploring critics and policy per update, on latents that are already encoded."""

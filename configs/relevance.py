@@ -72,6 +72,7 @@ CONDITIONS: dict[str, Condition] = {
     "curiosity.weight": _CURIOUS,
     "curiosity.final_weight": _CURIOUS,
     "curiosity.frames": _CURIOUS,
+    "curiosity.own_share": _CURIOUS,
     "curiosity.clip": _CURIOUS,
     "curiosity.extra_updates": _CURIOUS,
     "curiosity.memory": _bonus("contrastive", "surprise", "knn"),

@@ -56,6 +56,21 @@ class Arrivals:
             time=time,
         )
 
+    @classmethod
+    @torch.no_grad()
+    def imagined(cls, state: Tensor, action: Tensor, latent: Tensor, objective: Objective) -> Arrivals:
+        """Those that a model expects, (..., Z + A), (..., A) and (..., Z), all leading axes in one."""
+        latent = latent.flatten(0, -2)
+        nowhere = torch.full((len(latent),), EMPTY, device=latent.device)
+        return cls(
+            state=state.flatten(0, -2),
+            action=action.flatten(0, -2),
+            latent=latent,
+            key=unit_keys(objective, latent),
+            episode=nowhere,
+            time=torch.zeros_like(nowhere),
+        )
+
 
 def unit_keys(objective: Objective, latent: Tensor) -> Tensor:
     """Keys that the objective compares, of unit length, (..., Z) -> (..., P)."""
@@ -65,9 +80,12 @@ def unit_keys(objective: Objective, latent: Tensor) -> Tensor:
 class Bonus(nn.Module, ABC):
     """How novel arrivals are: larger is more so; in units of its own."""
 
+    foresees = True
+    """Whether it can be told of imagined arrivals, too: nothing but what comes is needed."""
+
     @abstractmethod
     def forward(self, arrivals: Arrivals) -> Tensor:
-        """One value each, (N,), without gradient; what stands at `EMPTY` has any value."""
+        """One value each, (N,), without gradient; what stands at `EMPTY` has no neighbours in time."""
 
     def loss(self, arrivals: Arrivals) -> Tensor | None:
         """What its own parameters learn from, (N,); None where it has none."""
@@ -81,7 +99,7 @@ class Bonus(nn.Module, ABC):
         return {}
 
 
-class Remembering(Bonus):
+class MemoryBonus(Bonus):
     """A bonus by comparison with keys of the past.
 
     Memory is a ring of keys of states drawn from replay, so that it stands for all that was seen. Every
@@ -95,6 +113,7 @@ class Remembering(Bonus):
         self.options = options
         self.near_window = model.near_window
         self.memory = KeyQueue(options.memory, key_dim)
+        self._newest = 0
 
     def similarity(self, arrivals: Arrivals, to: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines of unit vectors (N, P) with memory, (N, M), and which of it says nothing, bool (N, M).
@@ -107,15 +126,21 @@ class Remembering(Bonus):
     def remember(self, key: Tensor, episode: Tensor, time: Tensor) -> None:
         """Keys of unit length."""
         self.memory.push(key, episode, time)
+        self._newest = len(key)
 
     def metrics(self, arrivals: Arrivals) -> dict[str, Tensor]:
-        """`kept`: mean cosine of keys with those of the same states in memory, 1 where nothing aged."""
+        """`kept`: mean cosine of keys with older ones of the same states in memory, 1 where nothing aged.
+
+        Keys of the newest update are left out: they are those of this very batch.
+        """
         same = self.memory.is_near(arrivals.episode, arrivals.time, 0) & (self.memory.episode != EMPTY)
+        same[:, : self._newest] = False
         cosine = arrivals.key @ self.memory.key.T
-        return {"kept": (cosine * same).sum() / same.sum().clamp_min(1)}
+        count = same.sum()
+        return {"kept": torch.where(count > 0, (cosine * same).sum() / count.clamp_min(1), 1.0)}
 
 
-class Unmatched(Remembering):
+class ContrastiveBonus(MemoryBonus):
     """A state is novel when it cannot be matched, as a positive, to anything in memory.
 
     r = log(1 + exp(1/τ) / Σ_m exp(k·m/τ)), minus the log-probability that a softmax over the state itself
@@ -133,12 +158,15 @@ class Unmatched(Remembering):
         return F.softplus(1 / self.options.temperature - matched)
 
 
-class Surprise(Remembering):
+class SurpriseBonus(MemoryBonus):
     """The contrastive error of the dynamics: how badly the key that was expected finds the one that came.
 
     -log softmax of q·k/τ against memory, without its keys near k: copies of what came would count as false
-    negatives, and familiar states be the most surprising.
+    negatives, and familiar states be the most surprising. What is imagined is what was expected: nobody is
+    surprised in advance.
     """
+
+    foresees = False
 
     def __init__(
         self,
@@ -166,7 +194,7 @@ class Surprise(Remembering):
         return F.softplus(others - positive)
 
 
-class ParticleEntropy(Remembering):
+class KnnBonus(MemoryBonus):
     """Distance to the nearest keys in memory: log(1 + mean distance), a particle estimate of entropy.
 
     Source: APT, Liu and Abbeel 2021, arXiv:2103.04551, eq. 5, in the space of keys.
@@ -182,7 +210,7 @@ class ParticleEntropy(Remembering):
         return (2 - 2 * nearest).clamp_min(0).sqrt().mean(dim=1).log1p()
 
 
-class Disagreement(Bonus):
+class DisagreementBonus(Bonus):
     """How far an ensemble of one-step models disagrees about the next latent.
 
     Source: Pathak et al. 2019, arXiv:1906.04161; on latents as in Plan2Explore, arXiv:2005.05960.
@@ -208,9 +236,13 @@ class Disagreement(Bonus):
 
 
 class Normaliser(nn.Module):
-    """A bonus less its running mean, over its running deviation, clipped.
+    """A bonus over its running deviation, less its running mean if `centred`; what lies far off is clipped.
 
-    Invariant to the bonus's scale and offset. Momentum is 1/n for the first updates, 1/100 later.
+    Invariant to the bonus's scale. The mean changes no preference where episodes go on to their limit, and
+    values are smaller without it; where they can end, taking it away would make an end the way out of what is
+    familiar. Momentum is 1/n for the first updates, 1/100 later.
+
+    Source: RND, arXiv:1810.12894, section 2.4; there the deviation is that of returns.
     """
 
     mean: Tensor
@@ -220,10 +252,10 @@ class Normaliser(nn.Module):
     RATE = 0.01
     SMALLEST = 1e-6
 
-    def __init__(self, clip: float) -> None:
+    def __init__(self, clip: float, *, centred: bool) -> None:
         """Nothing was seen yet."""
         super().__init__()
-        self.clip = clip
+        self.clip, self.centred = clip, centred
         for name in ("mean", "square", "updates"):
             self.register_buffer(name, torch.zeros(()))
 
@@ -243,5 +275,7 @@ class Normaliser(nn.Module):
         self.square.lerp_(bonus.square().sum() / number, rate)
 
     def forward(self, bonus: Tensor) -> Tensor:
-        """Same shape, within ± clip deviations."""
-        return ((bonus - self.mean) / (self.deviation + self.SMALLEST)).clamp(-self.clip, self.clip)
+        """Same shape, in deviations, within `clip` of them around the mean."""
+        deviation = self.deviation + self.SMALLEST
+        distance = ((bonus - self.mean) / deviation).clamp(-self.clip, self.clip)
+        return distance if self.centred else distance + self.mean / deviation

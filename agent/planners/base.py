@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import torch
@@ -47,6 +48,14 @@ class Plan:
     memory: Tensor
     policy_action: Tensor
     advantage: Tensor
+
+
+def joined(plans: Sequence[Plan]) -> Plan:
+    """Plans for several groups of environments as one for all, in the order given."""
+    if len(plans) == 1:
+        return plans[0]
+    parts = {field.name: [getattr(plan, field.name) for plan in plans] for field in fields(Plan)}
+    return Plan(**{name: torch.cat(each) for name, each in parts.items()})
 
 
 def rollout(model: PlanningModel, state: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:

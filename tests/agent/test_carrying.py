@@ -32,7 +32,7 @@ from envs.episodes import EpisodeStore
 from envs.recording import Episode, EpisodeBuilder
 from envs.spec import EnvSpec, Observation, StepResult, Transition
 from envs.vector import SerialPool
-from world_model.curiosity import Remembering
+from world_model.curiosity import MemoryBonus
 
 CPU = torch.device("cpu")
 OTHER = "counting-other"
@@ -221,7 +221,7 @@ def curious(config: Config, bonus: str, seed: int) -> CuriousAgent:
     options = CuriosityOptions.model_validate({"bonus": bonus, "memory": 4})
     agent = make_agent(Task(OTHER).env_spec, config.model_copy(update={"curiosity": options}), CPU)
     assert isinstance(agent, CuriousAgent)
-    if isinstance(agent.explorer.bonus, Remembering):
+    if isinstance(agent.explorer.bonus, MemoryBonus):
         agent.explorer.bonus.memory.episode[0] = seed
     return agent
 

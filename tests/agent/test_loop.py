@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 import envs.supervision
 from agent import checkpoint
 from agent.loop import Loop, exploration_std
+from agent.planners.base import Plan, PlanningModel
+from agent.planners.mppi import MPPI
 from agent.seeding import Streams
 from configs.schema import Config
 from envs.counting import CountingEnv, decode_episode, decode_step
@@ -233,6 +236,25 @@ def test_a_curious_run_goes_on_bit_for_bit(runner: Runner, bonus: str, mode: str
     cut = runner.run("cut", **options)
     assert_same_run(whole, cut)
     assert len({each["curiosity/weight"] for each in records(whole) if "curiosity/weight" in each}) > 3
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"), [("task", {"ExplorationModel", "CuriousAgent"}), ("explore", {"ExplorationModel"})]
+)
+def test_curious_runs_act_by_their_explorer(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch, mode: str, expected: set[str]
+) -> None:
+    """And by the agent itself in its share of the episodes; in evaluation by the agent alone."""
+    asked: dict[bool, set[str]] = {True: set(), False: set()}
+    plan = MPPI.plan
+
+    def watched(self: MPPI, model: PlanningModel, state: Tensor, memory: Tensor, **options: Any) -> Plan:
+        asked[options["noise_std"] > 0].add(type(model).__name__)
+        return plan(self, model, state, memory, **options)
+
+    monkeypatch.setattr(MPPI, "plan", watched)
+    runner.run("curious", curiosity={"bonus": "contrastive", "memory": 20}, mode=mode)
+    assert asked == {True: expected, False: {"CuriousAgent"}}
 
 
 def test_a_crash_costs_what_came_after_the_last_checkpoint(runner: Runner) -> None:

@@ -17,7 +17,11 @@ from scripts.options import parse_config
 from world_model.batch import Batch
 
 # Seen by the loop alone, which their own tests are about.
-BY_THE_LOOP = {"actor_critic.imagination_after_updates", "training.encoder_warmup_updates"}
+BY_THE_LOOP = {
+    "curiosity.own_share",
+    "actor_critic.imagination_after_updates",
+    "training.encoder_warmup_updates",
+}
 
 CURIOUS = {"curiosity.bonus": "contrastive", "curiosity.memory": 50}
 # Option -> a value to set, options beside which it does nothing, options beside which it counts.

@@ -16,12 +16,12 @@ from configs.world_model import WorldModelOptions
 from world_model.curiosity import (
     Arrivals,
     Bonus,
-    Disagreement,
+    ContrastiveBonus,
+    DisagreementBonus,
+    KnnBonus,
+    MemoryBonus,
     Normaliser,
-    ParticleEntropy,
-    Remembering,
-    Surprise,
-    Unmatched,
+    SurpriseBonus,
 )
 from world_model.memory import EMPTY
 from world_model.objectives.base import Objective
@@ -58,9 +58,9 @@ def predicted(state: Tensor, action: Tensor) -> Tensor:
 
 def make(kind: type[Bonus], memory: int = 40, **options: Any) -> Bonus:
     chosen = CuriosityOptions(bonus="contrastive", memory=memory, **options)
-    if kind is Surprise:
+    if kind is SurpriseBonus:
         objective = Objective.__new__(Objective)  # its keys are the latents themselves
-        return Surprise(chosen, MODEL, P, predict=predicted, objective=objective)
+        return SurpriseBonus(chosen, MODEL, P, predict=predicted, objective=objective)
     return kind(chosen, MODEL, P)
 
 
@@ -81,14 +81,14 @@ def contrastive_by_hand(key: Tensor, others: list[Tensor], temperature: float) -
 
 
 def test_contrastive_equals_its_formula() -> None:
-    bonus, past, new = make(Unmatched, temperature=0.2), unit(30, P, seed=1), unit(N, P, seed=2)
+    bonus, past, new = make(ContrastiveBonus, temperature=0.2), unit(30, P, seed=1), unit(N, P, seed=2)
     remember(bonus, past)
     expected = [contrastive_by_hand(key, list(past), 0.2) for key in new]
     np.testing.assert_allclose(bonus(arrivals(new)).numpy(), expected, rtol=1e-4)
 
 
 def test_a_state_is_no_match_of_itself_or_its_neighbours() -> None:
-    bonus, past = make(Unmatched), unit(30, P, seed=1)
+    bonus, past = make(ContrastiveBonus), unit(30, P, seed=1)
     remember(bonus, past, episode=4)
     own = replace(arrivals(past[[3]]), episode=torch.tensor([4]), time=torch.tensor([302]))
     far = replace(own, time=torch.tensor([303]))
@@ -98,11 +98,11 @@ def test_a_state_is_no_match_of_itself_or_its_neighbours() -> None:
 
 
 def test_without_memory_everything_is_as_novel() -> None:
-    bonus = make(Unmatched)
+    bonus = make(ContrastiveBonus)
     assert bonus(arrivals(unit(N, P, seed=2))).tolist() == pytest.approx([10.0] * N, abs=1e-3)
 
 
-@pytest.mark.parametrize("kind", [Unmatched, ParticleEntropy])
+@pytest.mark.parametrize("kind", [ContrastiveBonus, KnnBonus])
 def test_the_bonus_falls_as_a_state_comes_again(kind: type[Bonus]) -> None:
     """And stays higher for states that never did."""
     bonus, past = make(kind, memory=200, neighbours=5), unit(100, 16, seed=1)
@@ -118,7 +118,7 @@ def test_the_bonus_falls_as_a_state_comes_again(kind: type[Bonus]) -> None:
 
 
 def test_particle_entropy_is_the_mean_distance_to_the_nearest() -> None:
-    bonus, past, new = make(ParticleEntropy, neighbours=3), unit(30, P, seed=1), unit(N, P, seed=2)
+    bonus, past, new = make(KnnBonus, neighbours=3), unit(30, P, seed=1), unit(N, P, seed=2)
     remember(bonus, past)
     expected = []
     for key in new:
@@ -128,7 +128,7 @@ def test_particle_entropy_is_the_mean_distance_to_the_nearest() -> None:
 
 
 def test_surprise_leaves_out_what_is_near_the_key_that_came() -> None:
-    bonus, past = make(Surprise, near=0.3, temperature=0.3), unit(30, P, seed=1)
+    bonus, past = make(SurpriseBonus, near=0.3, temperature=0.3), unit(30, P, seed=1)
     remember(bonus, past)
     new = arrivals(unit(N, P, seed=2))
     expected = []
@@ -143,7 +143,7 @@ def test_surprise_leaves_out_what_is_near_the_key_that_came() -> None:
 
 
 def test_copies_of_what_came_do_not_make_it_surprising() -> None:
-    bonus = make(Surprise)
+    bonus = make(SurpriseBonus)
     remember(bonus, unit(30, P, seed=1))
     new = arrivals(unit(1, P, seed=2))
     before = bonus(new).item()
@@ -153,7 +153,7 @@ def test_copies_of_what_came_do_not_make_it_surprising() -> None:
 
 def test_disagreement_falls_where_members_learn() -> None:
     torch.manual_seed(0)
-    bonus = Disagreement(CuriosityOptions(), MODEL, Z + 2 * A)
+    bonus = DisagreementBonus(CuriosityOptions(), MODEL, Z + 2 * A)
     with torch.no_grad():  # outputs start at zero, where all agree
         torch.nn.init.normal_(list(bonus.members.parameters())[-2], std=0.3)
     seen, unseen = arrivals(unit(N, P, seed=2)), arrivals(unit(N, P, seed=3), seed=50)
@@ -170,7 +170,7 @@ def test_disagreement_falls_where_members_learn() -> None:
     assert after[0] < 0.2 * after[1]
 
 
-@pytest.mark.parametrize("kind", [Unmatched, Surprise, ParticleEntropy])
+@pytest.mark.parametrize("kind", [ContrastiveBonus, SurpriseBonus, KnnBonus])
 def test_empty_places_and_states_that_never_came_are_nobodys_match(kind: type[Bonus]) -> None:
     bonus, past, new = make(kind, memory=60), unit(30, P, seed=1), arrivals(unit(N, P, seed=2))
     remember(bonus, past)
@@ -182,20 +182,22 @@ def test_empty_places_and_states_that_never_came_are_nobodys_match(kind: type[Bo
 
 def test_memory_is_a_ring() -> None:
     """No key is older than its size over what an update brings."""
-    bonus = make(Unmatched, memory=40)
+    bonus = make(ContrastiveBonus, memory=40)
     for update in range(8):
         bonus.remember(unit(10, P, seed=update), torch.full((10,), update), torch.arange(10))
-    assert isinstance(bonus, Remembering)
+    assert isinstance(bonus, MemoryBonus)
     assert bonus.memory.episode.tolist() == [7] * 10 + [6] * 10 + [5] * 10 + [4] * 10
 
 
 def test_what_memory_kept_is_measured() -> None:
-    bonus, key = make(Unmatched), unit(N, P, seed=1)
+    bonus, key = make(ContrastiveBonus), unit(N, P, seed=1)
     aged = F.normalize(key + 0.3 * draw(N, P, seed=2), dim=1)
     new = arrivals(key)
     bonus.remember(
         torch.cat((aged, unit(5, P, seed=3))), torch.arange(1000, 1000 + N + 5), torch.arange(N + 5)
     )
+    assert bonus.metrics(new)["kept"] == 1.0, "keys of the newest update have had no time to age"
+    bonus.remember(key, new.episode, new.time)
     expected = np.mean([cosine(a, b) for a, b in zip(key, aged, strict=True)])
     assert bonus.metrics(new)["kept"].item() == pytest.approx(expected, rel=1e-4)
 
@@ -205,7 +207,7 @@ def test_normalised_bonuses_do_not_depend_on_scale_or_offset() -> None:
     counts = torch.arange(50) < 40
     found = []
     for scale, offset in ((1.0, 0.0), (100.0, -30.0)):
-        normaliser = Normaliser(clip=2.0)
+        normaliser = Normaliser(clip=2.0, centred=True)
         for value in values:
             normaliser.follow(scale * value + offset, counts)
         found.append(normaliser(scale * values[0] + offset))
@@ -214,8 +216,27 @@ def test_normalised_bonuses_do_not_depend_on_scale_or_offset() -> None:
 
 
 def test_normaliser_knows_mean_and_deviation_of_what_counts() -> None:
-    normaliser, value = Normaliser(clip=9.0), draw(1000, seed=1)
+    normaliser, value = Normaliser(clip=9.0, centred=True), draw(1000, seed=1)
     counts = torch.arange(1000) < 600
     normaliser.follow(3 * value.where(counts, 50.0) + 7, counts)
     assert normaliser.mean.item() == pytest.approx(3 * value[:600].mean().item() + 7, rel=1e-4)
     assert normaliser.deviation.item() == pytest.approx(3 * value[:600].std(correction=0).item(), rel=1e-3)
+
+
+def test_what_is_not_centred_is_never_a_punishment() -> None:
+    """Over its deviation alone; clipped as far from the mean as the other, and invariant to its scale."""
+    values, counts = draw(500, seed=2).square(), torch.ones(500).bool()
+    found = []
+    for scale in (1.0, 30.0):
+        centred, plain = Normaliser(clip=2.0, centred=True), Normaliser(clip=2.0, centred=False)
+        for normaliser in (centred, plain):
+            normaliser.follow(scale * values, counts)
+        found.append(plain(scale * values))
+        offset = found[-1] - centred(scale * values)
+        torch.testing.assert_close(offset, (plain.mean / plain.deviation).expand(500), rtol=1e-4, atol=1e-5)
+    small = values < values.mean()
+    torch.testing.assert_close(
+        found[0][small], (values / values.std(correction=0))[small], rtol=1e-4, atol=1e-5
+    )
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-3)
+    assert found[0].min() >= 0
