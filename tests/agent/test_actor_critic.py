@@ -96,7 +96,7 @@ def test_terminal_state_has_no_value_and_the_last_before_a_time_limit_has(
 
 @pytest.mark.parametrize("terminate", [True, False])
 def test_only_termination_cuts_the_value_off_on_the_way_from_the_environment(
-    tiny_config: Callable[..., Config], terminate: bool
+    tiny_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, terminate: bool
 ) -> None:
     """An episode of five decisions with the rewards 0 to 4, through replay, to the targets of its windows."""
     env = CountingEnv(length=5, terminate=terminate, size=32)
@@ -114,7 +114,7 @@ def test_only_termination_cuts_the_value_off_on_the_way_from_the_environment(
     agent = Agent(
         env.env_spec, tiny_config(actor_critic={"trace": 1.0, "discount": 0.9}), torch.device("cpu")
     )
-    agent.actor_critic.target_value = lambda state, generator: torch.full((32, 3), 50.0)  # type: ignore[method-assign]
+    monkeypatch.setattr(agent.actor_critic, "target_value", lambda *_: torch.full((32, 3), 50.0))
     batch, generator = replay.sample(32, np.random.default_rng(0)), torch.Generator().manual_seed(0)
     target = agent.value_target(batch, agent.model.encode(batch, generator), generator)
     assert set(batch.time.tolist()) == set(range(5 if terminate else 3))
