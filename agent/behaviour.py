@@ -89,7 +89,7 @@ class Policy:
     control: ControlName | None = None
 
     def start(self, rng: np.random.Generator, *, explores: bool = False) -> AgentBehaviour:
-        """The behaviour of an episode; a curious agent may explore in it, with its present weight."""
+        """The behaviour of an episode; a curious agent may explore in it, by its present weight."""
         return AgentBehaviour(self, rng, explores=explores)
 
 

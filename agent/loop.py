@@ -39,7 +39,10 @@ from envs.episodes import EpisodeStore
 from envs.recording import EpisodeBuilder
 from envs.spec import Observation, Pool, StepResult, Transition, WorkerError
 from world_model.batch import Batch
+from world_model.divergence import check_finite
 from world_model.encoder import Encoder
+
+REMEDY = "lower --training.learning-rate, and start afresh in another --out"
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ def train(
 
     Raises:
         CheckpointError: the newest checkpoint cannot be read.
+        DivergedError: losses are no numbers any more; what was saved stays.
         WorkerError: an environment fails too often; the run is saved.
         OSError: the run directory cannot be written.
     """
@@ -318,6 +322,7 @@ class Loop:
         generator = torch.Generator(self.agent.device).manual_seed(self.progress.updates)
         values = {name: float(value) for name, value in self.losses.items()}
         values |= {name: float(value) for name, value in self.agent.diagnose(batch, generator).items()}
+        check_finite(values, self.progress.updates, REMEDY)
         values |= self.controller.planner_metrics()
         values["replay/windows"] = len(self.replay)
         self._account()

@@ -266,8 +266,9 @@ class Replay:
                 self._refill(*wanted.pop(stored.info.episode), stored)
         self._windows = int(self._valid.sum())
         if wanted:
+            places = " and ".join(str(each.path) for each in stores)
             raise EpisodeError(
-                f"{store.path} lacks the episodes {sorted(wanted)} that this run has recorded: "
+                f"{places} lacks the episodes {sorted(wanted)} of this run's replay: "
                 "put copies there, or train in another --out"
             )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from configs.options import NonNegative, NonNegativeFloat, Options, Positive, PositiveFloat, Share
+from pydantic import Field
+
+from configs.options import NonNegative, Options, Positive, PositiveFloat, Share, Weight
 
 BonusName = Literal["contrastive", "surprise", "knn", "disagreement", "none"]
 
@@ -14,15 +16,15 @@ class CuriosityOptions(Options):
 
     bonus: BonusName = "none"
     """What is novel: no match in memory, a surprise, few neighbours, disagreeing models; or no curiosity."""
-    weight: NonNegativeFloat = 1.0
+    weight: Weight = 1.0
     """Weight of the bonus beside the reward at the start, each in units of the deviation of its values."""
-    final_weight: NonNegativeFloat = 0.1
+    final_weight: Weight = 0.1
     """Weight that remains; at 0 the behaviour is the task's own."""
     frames: Positive = 50_000
     """Frames over which the weight goes from the one to the other."""
     own_share: Share = 0.5
     """Share of the training episodes in which the agent does its task itself, once rewards were seen."""
-    memory: Positive = 4096
+    memory: Annotated[int, Field(gt=0, le=10_000_000)] = 4096
     """Keys of past states that a state is compared with (contrastive, surprise, knn)."""
     temperature: PositiveFloat = 0.1
     """Divides the cosines of keys (contrastive, surprise)."""
@@ -30,7 +32,7 @@ class CuriosityOptions(Options):
     """Keys in memory with a larger cosine to the one that came are no negatives of surprise."""
     neighbours: Positive = 12
     """Nearest keys whose distance counts (knn)."""
-    members: Positive = 5
+    members: Annotated[int, Field(ge=2, le=100)] = 5
     """Models in the ensemble (disagreement)."""
     clip: PositiveFloat = 5.0
     """Largest distance of a bonus from its running mean, in deviations."""

@@ -7,7 +7,16 @@ from typing import Annotated, Literal, get_args
 import tyro
 from pydantic import Field, model_validator
 
-from configs.options import NonNegative, NonNegativeFloat, Options, Positive, PositiveFloat, Rate, Share
+from configs.options import (
+    KeyCount,
+    NonNegative,
+    NonNegativeFloat,
+    Options,
+    Positive,
+    PositiveFloat,
+    Rate,
+    Share,
+)
 from configs.schema import ObsName
 from configs.views import RecipeName, ViewOptions, find_recipe
 from configs.world_model import EncoderOptions, WorldModelOptions
@@ -77,7 +86,7 @@ class MethodOptions(Options):
     """Leave the positive out of the denominator (simclr)."""
     moco: Literal["v1", "v2", "v3"] = "v2"
     """v1: linear projection; v2: deep one; v3: a predictor, both ways, and no queue."""
-    queue: NonNegative = 4096
+    queue: KeyCount = 4096
     """Keys of earlier batches that are negatives of moco v1 and v2."""
     key_tau: Rate = 0.01
     """First step of the momentum networks towards the online ones, per update (moco, byol)."""

@@ -206,6 +206,8 @@ class Config(EnvironmentOptions):
                 "mode explore learns from nothing but curiosity.bonus, which is none: "
                 "choose contrastive, surprise, knn or disagreement"
             )
+        if self.curiosity.bonus != "none" and not (self.curiosity.weight or self.curiosity.final_weight):
+            raise ValueError("curiosity.weight and curiosity.final_weight are 0: the bonus is never sought")
         return self
 
     @model_validator(mode="after")

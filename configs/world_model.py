@@ -6,7 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from configs.options import NonNegative, NonNegativeFloat, Options, Positive, PositiveFloat, Rate, Share
+from configs.options import (
+    KeyCount,
+    NonNegative,
+    NonNegativeFloat,
+    Options,
+    Positive,
+    PositiveFloat,
+    Rate,
+    Share,
+)
 
 ObjectiveName = Literal[
     "contrastive",
@@ -74,7 +83,7 @@ class WorldModelOptions(Options):
     """Weight of a negative of the temporal term is proportional to exp(hardness x logit); 0: all alike."""
     decoupled: bool = False
     """Leave the positives out of the temporal term's denominator."""
-    queue: NonNegative = 0
+    queue: KeyCount = 0
     """Keys of earlier batches that are negatives of the temporal term, too (MoCo)."""
     augmentation_weight: NonNegativeFloat = 0.1
     """Weight of the augmentation term."""

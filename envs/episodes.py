@@ -194,6 +194,10 @@ class EpisodeStore:
             shared = json.loads(path.read_bytes())
             if shared["format"] > FORMAT:
                 raise ValueError(f"its format {shared['format']} is newer than {FORMAT}: update nearfar")
+            channels, height, width = shared["frame_shape"]
+            sizes = channels, height, width, shared["action_dim"], shared["physics_dim"]
+            if not all(isinstance(size, int) for size in sizes) or not isinstance(shared["task"], str):
+                raise ValueError("a size is no number, or the task no name")
         except FileNotFoundError:
             return None
         except _DAMAGE as error:

@@ -36,7 +36,7 @@ COMMANDS = {
 }
 
 # Failures that are no defect of nearfar, by name: their message alone is shown.
-FAILURES = {"envs.spec.WorkerError", "world_model.pretrain.loop.DivergedError"}
+FAILURES = {"envs.spec.WorkerError", "world_model.divergence.DivergedError"}
 
 # Exceptions that mean a mistake of the user, by name: most of their modules import torch, this one must not.
 USER_ERRORS = {

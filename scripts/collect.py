@@ -124,7 +124,8 @@ def _policy(options: CollectOptions) -> tuple[Policy | None, dict[str, Any] | No
     if "explore" in parse_behaviours(options.behaviour):
         if loaded.agent.config.curiosity.bonus == "none":
             raise ConfigError(f"{options.source} is not curious: explore needs a run with a curiosity.bonus")
-        loaded.agent.advance(0)
+        curiosity = loaded.agent.config.curiosity
+        loaded.agent.advance(0 if curiosity.weight >= curiosity.final_weight else curiosity.frames)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     origin = {"checkpoint": str(path), "frames": loaded.frames, "sha256": digest}
     return Policy(loaded.agent, options.noise, options.control), origin

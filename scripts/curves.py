@@ -61,11 +61,11 @@ def main(arguments: Sequence[str]) -> int:
     from agent.evaluation.collection import collect
     from agent.evaluation.study import make_study, unusable
 
-    _make_directory(options.out)
     collection = collect(inputs, reading, skipped=options.out, progress=_bar("reading"))
     study = make_study(collection, question, _bar("statistics"))
     if study is None:
         raise ConfigError(_nothing(unusable(collection, question)))
+    _make_directory(options.out)
     _write(study, options.out)
     return 0
 

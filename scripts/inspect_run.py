@@ -46,6 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parse_flags(InspectOptions, "nearfar inspect", arguments)
     out = options.out or options.run / "inspect"
     if (options.run / "store.json").is_file():
+        _check_no_run_is_asked_for(options)
         if not _visits(options, out):
             raise ConfigError(f"{options.run} holds no physics states: there is nothing to draw of them")
         return 0
@@ -59,11 +60,22 @@ def main(arguments: Sequence[str]) -> int:
     gallery = [look_at(agent, episode) for episode in chosen]
     _draw(agent, gallery, options.horizon, out)
     _draw_novelty(agent, chosen, out)
-    logs = options.run / "tensorboard"
+    logs = (options.out or options.run) / "tensorboard"
     _write_embedding(gallery, logs)
     print(f"pictures of episode {gallery[0].episode.info.episode}: {out}")
     print(f"keys, point by point: `tensorboard --logdir {logs}`, tab Projector")
     return 0
+
+
+def _check_no_run_is_asked_for(options: InspectOptions) -> None:
+    """Refuse what is about an agent's episodes where there is a dataset alone."""
+    names = ("episode", "horizon", "gallery")
+    defaults = {name: InspectOptions.model_fields[name].default for name in names}
+    if chosen := [f"--{name}" for name in names if getattr(options, name) != defaults[name]]:
+        raise ConfigError(
+            f"{options.run} is a dataset, without an agent that {' and '.join(chosen)} could be about: "
+            "leave it out, or name a run"
+        )
 
 
 def _visits(options: InspectOptions, out: Path) -> bool:
@@ -137,7 +149,8 @@ def _draw_novelty(agent: Agent, episodes: list[Episode], out: Path) -> None:
     bonuses = [novelty(agent, episode) for episode in episodes]
     name = f"{agent.config.curiosity.bonus} bonus"
     draw_bonus(episodes[0], {name: bonuses[0]}, out / "bonus.png")
-    draw_novelty(episodes, bonuses, out / "novelty.png")
+    if episodes[0].frame.size:
+        draw_novelty(episodes, bonuses, out / "novelty.png")
 
 
 def _write_embedding(gallery: list[Seen], logs: Path) -> None:

@@ -63,12 +63,14 @@ def with_earlier(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
         path: `manifest.json` of the run; need not exist.
 
     Raises:
-        ConfigError: it exists and cannot be read.
+        ConfigError: it exists and cannot be read, or is no manifest.
     """
     if not path.exists():
         return manifest
     try:
         last = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(last, dict) or not {"versions", "rendering", "device"} <= last.keys():
+            raise ValueError("it lacks versions, rendering or device")
     except ValueError as error:
         raise ConfigError(f"{path} is damaged ({error}): remove it, and the run goes on") from error
     start = {name: last[name] for name in ("encoder", "from") if name in last}

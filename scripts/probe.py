@@ -40,7 +40,7 @@ class ProbeOptions(Options):
     """About how many observations to take, of whole episodes."""
     supervised_updates: NonNegative = 1000
     """Gradient steps that the supervised encoder learns for; 0 leaves it out."""
-    seed: NonNegative = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Of the split into episodes to fit on, to choose on and to test on, and of the supervised encoder."""
     imports: Annotated[tuple[str, ...], tyro.conf.arg(name="import"), tyro.conf.UseAppendAction] = ()
     """Module that registers the data's task with Gymnasium."""
@@ -66,11 +66,12 @@ def main(arguments: Sequence[str]) -> int:
     data = read_data(options.data, options.observations, _variables(task, options.imports), options.seed)
     for name, each in loaded.items():
         check_readable(name, each.encoder.facts, data)
+    if options.out:
+        _make(options.out)
     features, about = _features(loaded, data, options, device)
     probes = warn_beside({name: probe(each, data) for name, each in features.items()})
     text = _as_text(probes, data, about)
     if options.out:
-        _make(options.out)
         write_text(options.out / "probe.json", f"{text}\n")
     print(text if options.as_json else table(probes))
     if options.out:

@@ -62,7 +62,7 @@ def rank_me(features: Tensor, eps: float = 1e-7) -> Tensor:
         eps: keeps the logarithm finite.
 
     Returns:
-        0-d, about 1 (collapsed; all-zero features too) to min(B, P).
+        0-d, about 1 (collapsed; all-zero features too) to min(B, P); NaN where a feature is not finite.
 
     Raises:
         ValueError: not a matrix with at least one row.
@@ -71,9 +71,10 @@ def rank_me(features: Tensor, eps: float = 1e-7) -> Tensor:
     """
     _check_features(features, least=1)
     (features,) = at_least_float32(features)
-    sigma = torch.linalg.svdvals(features)
+    finite = features.isfinite()
+    sigma = torch.linalg.svdvals(features.where(finite, 0.0))
     p = sigma / sigma.sum().clamp_min(torch.finfo(sigma.dtype).tiny) + eps
-    return torch.exp(-(p * p.log()).sum())
+    return torch.exp(-(p * p.log()).sum()).where(finite.all(), math.nan)
 
 
 def retrieval_accuracy(query: Tensor, key: Tensor) -> Tensor:

@@ -77,7 +77,10 @@ def test_discount_from_the_length_of_an_episode(env_spec: EnvSpec, steps: int, d
 
 
 def test_terminal_state_has_no_value_and_the_last_before_a_time_limit_has(
-    env_spec: EnvSpec, tiny_config: Callable[..., Config], make_batch: Callable[..., Batch]
+    env_spec: EnvSpec,
+    tiny_config: Callable[..., Config],
+    make_batch: Callable[..., Batch],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch.manual_seed(0)
     agent = Agent(env_spec, tiny_config(actor_critic={"trace": 1.0, "discount": 0.9}), torch.device("cpu"))
@@ -85,7 +88,7 @@ def test_terminal_state_has_no_value_and_the_last_before_a_time_limit_has(
     terminated = batch.terminated.clone()
     terminated[:4, 2] = True
     value = torch.full((8, 3), 50.0)
-    agent.actor_critic.target_value = lambda state, generator: value  # type: ignore[method-assign]
+    monkeypatch.setattr(agent.actor_critic, "target_value", lambda state, generator: value)
     generator = torch.Generator().manual_seed(0)
     found = agent.value_target(
         replace(batch, terminated=terminated), agent.model.encode(batch, generator), generator

@@ -27,6 +27,7 @@ from envs.episodes import EpisodeStore
 from envs.spec import Pool, StepResult, WorkerError
 from envs.vector import ProcessPool, SerialPool
 from tests.envs.conformance import MakeCounting
+from world_model.divergence import DivergedError
 
 NEVER = 10**9
 
@@ -236,6 +237,15 @@ def test_a_curious_run_goes_on_bit_for_bit(runner: Runner, bonus: str, mode: str
     cut = runner.run("cut", **options)
     assert_same_run(whole, cut)
     assert len({each["curiosity/weight"] for each in records(whole) if "curiosity/weight" in each}) > 3
+
+
+def test_learning_that_went_off_is_an_error(runner: Runner) -> None:
+    rates = {"learning_rate": 1e30, "encoder_learning_rate": 1e30}
+    training = runner.config.training.model_dump() | rates
+    with pytest.raises(
+        DivergedError, match=r"is (nan|inf) after \d+ updates: lower --training.learning-rate"
+    ):
+        runner.run("off", training=training)
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,7 @@ def test_mistakes_are_one_line(
     (tmp_path / "file").touch()
     (tmp_path / "steps-walker_walk.csv").write_text("step,reward,seed\n1,2,3\n")
     assert cli.main(["curves", *arguments.format(tmp=tmp_path).split()]) == 2
+    assert not (tmp_path / "out").exists()
     text = capsys.readouterr().err
     assert text.startswith("nearfar: error: ")
     assert text.count("\n") == 1

@@ -74,6 +74,10 @@ def test_pictures_of_a_dataset_lie_beside_its_episodes(tmp_path: Path) -> None:
         ("{tmp}/walker --beside {tmp}/cheetah", "cheetah: its physics states have other variables"),
         ("{tmp}/data --beside {tmp}/blind", "blind: its physics states have other variables"),
         ("{tmp}/data --beside {tmp}/absent", "absent holds no episodes"),
+        (
+            "{tmp}/data --episode 0 --gallery 3",
+            "without an agent that --episode and --gallery could be about",
+        ),
         ("{tmp}/blind", "blind holds no physics states"),
         ("{tmp}/data --out {tmp}/file/out", "cannot be made (Not a directory): give another directory"),
         ("{tmp}/damaged", "cannot read"),

@@ -53,8 +53,9 @@ def test_what_changes_the_numbers_is_told(
     assert manifest.differences(manifest.with_earlier(facts(**changes), path)) == expected
 
 
-def test_damaged_manifest_names_the_remedy(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text("{", encoding="utf-8")
+@pytest.mark.parametrize("text", ["{", "{}", "[]", "null"])
+def test_damaged_manifest_names_the_remedy(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"damaged .*remove it"):
         manifest.with_earlier(facts(), tmp_path / "manifest.json")
 

@@ -105,6 +105,13 @@ def test_empty_preset_is_the_schema(tmp_path: Path) -> None:
             "distract: unknown distractor 'backgruond'; perhaps you meant background",
         ),
         ("planner: {min_std: 0.9}", "planner.min_std 0.9 exceeds planner.max_std 0.4"),
+        ("curiosity: {members: 1}", "curiosity.members: input should be greater than or equal to 2"),
+        ("curiosity: {memory: 10000000000000}", "curiosity.memory: input should be less than or equal to"),
+        ("curiosity: {weight: 1e300}", "curiosity.weight: input should be less than or equal to 1000000"),
+        (
+            "curiosity: {bonus: knn, weight: 0, final_weight: 0}",
+            "curiosity.weight and curiosity.final_weight are 0: the bonus is never sought",
+        ),
         ("look: pretty", "look: input should be 'fast' or 'original', not 'pretty'"),
         ("{seed: -1, frames: 0}", "not -1; frames: "),
         ("planner: [", "is not YAML"),

@@ -357,7 +357,12 @@ def test_newer_format_asks_for_an_update(tmp_path: Path) -> None:
         EpisodeStore(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"format": "1"}', "[" * 100_000])
+FLAT = '{"format": 2, "task": "a", "frame_shape": 5, "action_dim": 1, "physics_dim": 1}'
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", '{"format": "1"}', '{"format": 2}', FLAT, "[" * 100_000]
+)
 def test_damaged_store_file_is_named(text: str, tmp_path: Path) -> None:
     (tmp_path / "store.json").write_text(text)
     with pytest.raises(EpisodeError, match=r"cannot read .*store\.json"):

@@ -14,11 +14,14 @@ from torch import Tensor
 from agent import checkpoint
 from agent.agent import Agent
 from agent.controller import Controller
+from agent.curious import CuriousAgent
+from agent.curious import make_agent as make_any_agent
 from agent.graphed import WARM_UP, GraphedUpdate
 from agent.loop import Loop
 from agent.replay import Replay
 from agent.seeding import Streams
 from configs.control import ControlName
+from configs.curiosity import BonusName
 from configs.schema import Config
 from configs.views import ViewOptions
 from envs.counting import CountingEnv
@@ -35,6 +38,7 @@ pytestmark = pytest.mark.gpu
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 # nothing is drawn, so that both devices compute the same numbers
+BONUSES = [name for name in get_args(BonusName) if name != "none"]
 QUIET = {"target_noise": 0.0, "imagination_std": 0.0}
 
 MakeAgent = Callable[..., Agent]
@@ -51,7 +55,10 @@ def make_agent(env_spec: EnvSpec, tiny_config: Callable[..., Config]) -> MakeAge
     ) -> Agent:
         model = {"encoder": {"shift_padding": 0, "precision": precision}, **(world_model or {})}
         torch.manual_seed(0)
-        return Agent(env_spec, tiny_config(world_model=model, actor_critic=QUIET, **options), device)
+        config = tiny_config(world_model=model, actor_critic=QUIET, **options)
+        agent = make_any_agent(env_spec, config, device)
+        agent.advance(0)
+        return agent
 
     return make
 
@@ -86,6 +93,22 @@ def test_bfloat16_stays_close_to_float32(make_agent: MakeAgent, batches: list[Ba
     expected = train(make_agent(CPU), batches[:3])
     found = train(make_agent(CUDA, precision="bfloat16"), batches[:3])
     assert_close(found, expected, rel=0.05, abs=0.02)
+
+
+@pytest.mark.parametrize("bonus", BONUSES)
+def test_curious_updates_equal_those_of_a_cpu_captured_or_not(
+    bonus: str, make_agent: MakeAgent, batches: list[Batch]
+) -> None:
+    """Bonuses, their memory and normalisation, and what learns from them."""
+    curiosity = {"bonus": bonus, "memory": 30}
+    expected = train(make_agent(CPU, curiosity=curiosity), batches)
+    assert_close(train(make_agent(CUDA, curiosity=curiosity), batches), expected, rel=5e-3, abs=1e-3)
+    agent = make_agent(CUDA, curiosity=curiosity, training={"cuda_graph": True})
+    update = GraphedUpdate(agent, torch.Generator(CUDA).manual_seed(0))
+    found = [scalars(update(batch.to(CUDA))) for batch in batches]
+    assert_close(found, expected, rel=5e-3, abs=1e-3)
+    assert isinstance(agent, CuriousAgent)
+    assert bool(agent.explorer.was_rewarded)
 
 
 @pytest.mark.parametrize(

@@ -42,9 +42,7 @@ def make_objective(env_spec: EnvSpec, tiny_config: Callable[..., Config]) -> Cal
         varied = {"similarity": similarity, "near_window": W, "temperature": TEMPERATURE, **variation}
         options = tiny_config(world_model=varied).world_model
         torch.manual_seed(0)
-        objective = Contrastive(
-            env_spec, options, augmentation=True, temporal=True, consistency=True
-        ).double()
+        objective = Contrastive(env_spec, options, terms=("augmentation", "temporal", "consistency")).double()
         with torch.no_grad():
             for parameter in objective.parameters():  # key projection and projection differ, as in training
                 parameter.add_(0.3 * torch.randn_like(parameter))

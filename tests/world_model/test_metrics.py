@@ -51,6 +51,8 @@ def test_rank_me_counts_dimensions() -> None:
     assert rank_me(torch.ones(8, 4)).item() == pytest.approx(1, rel=1e-3)
     assert rank_me(torch.ones(8, 4) + 1e-3 * draw(8, 4, 1).float()).item() < 1.1  # not centred
     assert rank_me(torch.zeros(8, 4)).isfinite()
+    for value in (math.nan, math.inf):
+        assert rank_me(torch.eye(8).fill_diagonal_(value)).isnan()
 
 
 def test_retrieval_counts_rows_that_find_their_own_key() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -32,21 +34,19 @@ class Contrastive(Projected):
         env_spec: EnvSpec,
         options: WorldModelOptions,
         *,
-        augmentation: bool = False,
-        temporal: bool = False,
-        consistency: bool = False,
+        terms: Sequence[str],
     ) -> None:
-        """Build what the chosen terms need."""
+        """Build what the chosen terms need, some of `augmentation`, `temporal` and `consistency`."""
         super().__init__(env_spec, options)
-        terms = {
-            "augmentation": (augmentation, options.augmentation_weight),
-            "temporal": (temporal, options.temporal_weight),
-            "consistency": (consistency, options.consistency_weight),
+        weights = {
+            "augmentation": options.augmentation_weight,
+            "temporal": options.temporal_weight,
+            "consistency": options.consistency_weight,
         }
-        self.weights = {name: weight for name, (wanted, weight) in terms.items() if wanted}
-        if augmentation and options.similarity == "bilinear":
+        self.weights = {name: weights[name] for name in terms}
+        if "augmentation" in terms and options.similarity == "bilinear":
             self.bilinear = nn.Parameter(torch.eye(options.projection_dim))
-        self.temporal = TemporalContrast(options) if temporal else None
+        self.temporal = TemporalContrast(options) if "temporal" in terms else None
 
     def forward(self, batch: Batch, latents: Latents) -> dict[str, Tensor]:
         """Losses: `augmentation` (B,), `temporal` (B, H), `consistency` (B, H)."""

@@ -17,10 +17,10 @@ from world_model.objectives.redundancy import Redundancy, barlow_twins_per_featu
 from world_model.objectives.supervised import Supervised
 
 OBJECTIVES: dict[ObjectiveName, Callable[[EnvSpec, WorldModelOptions], Objective]] = {
-    "contrastive": partial(Contrastive, augmentation=True, temporal=True, consistency=True),
+    "contrastive": partial(Contrastive, terms=("augmentation", "temporal", "consistency")),
     "predictive": Predictive,
-    "augmentation": partial(Contrastive, augmentation=True),
-    "temporal": partial(Contrastive, temporal=True),
+    "augmentation": partial(Contrastive, terms=("augmentation",)),
+    "temporal": partial(Contrastive, terms=("temporal",)),
     "byol": Bootstrapped,
     "barlow": partial(Redundancy, loss=barlow_twins_per_feature),
     "vicreg": partial(Redundancy, loss=vicreg_per_similarity),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +18,7 @@ from tqdm import tqdm
 from agent import checkpoint
 from agent.logger import UpdateLogger
 from configs.pretrain import PretrainConfig
+from world_model.divergence import check_finite
 from world_model.pretrain.parallel import Group
 from world_model.pretrain.samples import Samples, Views
 from world_model.pretrain.source import Source
@@ -26,10 +26,7 @@ from world_model.pretrain.trainer import Trainer
 
 COLLAPSED = 0.5
 """Of the RankMe at the start: below it, a warning is given."""
-
-
-class DivergedError(RuntimeError):
-    """The loss is no number; the message says when, and what to try."""
+REMEDY = "lower --optimizer.learning-rate, and start afresh in another --out"
 
 
 class StopRequest(Protocol):
@@ -108,8 +105,9 @@ def pretrain(
             progress.update, progress.seconds = trainer.update, time.monotonic() - start
             bar.update()
             if _is_due(progress.update, config.logging.every_updates, config.updates):
-                _check_finite(values, progress.update)
-                _report(values | trainer.diagnose(placed, rows), progress, log, bar)
+                values |= trainer.diagnose(placed, rows)
+                check_finite(values, progress.update, REMEDY)
+                _report(values, progress, log, bar)
             stopped = _anyone_stopped(stop, group, device)
             if stopped or _is_due(progress.update, config.logging.checkpoint_every_updates, config.updates):
                 if group.rank == 0:
@@ -136,14 +134,6 @@ def _is_due(update: int, every: int, last: int) -> bool:
 
 def _total(values: Mapping[str, Tensor]) -> float:
     return sum(float(value) for name, value in values.items() if name.startswith("loss/"))
-
-
-def _check_finite(values: Mapping[str, Tensor], update: int) -> None:
-    if not math.isfinite(loss := _total(values)):
-        raise DivergedError(
-            f"the loss is {loss} after {update:,} updates: lower --optimizer.learning-rate, "
-            "and start afresh in another --out"
-        )
 
 
 def _report(
