@@ -1,6 +1,6 @@
-"""Frames a second in both looks, for every MuJoCo task of Gymnasium.
+"""Frames a second in both looks, for every MuJoCo task of Gymnasium or the customary ones of dm_control.
 
-    python benchmarks/looks.py [--size 64] [--frames 40] [--out FILE.json]
+    python benchmarks/looks.py [--tasks gym] [--size 64] [--frames 40] [--out FILE.json]
 
 Each frame is drawn after one step of the physics. Seconds are processor time of all threads, which hardly
 depends on other load of the machine.
@@ -18,6 +18,15 @@ from envs.registry import GYM_TASKS
 from envs.rendering import LOOKS, select_backend
 
 WARM_UP = 5
+CUSTOMARY = (
+    "ball_in_cup-catch",
+    "cartpole-swingup",
+    "cheetah-run",
+    "finger-spin",
+    "reacher-easy",
+    "walker-walk",
+)
+TASKS = {"gym": tuple(GYM_TASKS), "dmc": tuple(f"dmc/{name}" for name in CUSTOMARY)}
 
 
 def frames_per_second(task: str, look: str, size: int, frames: int) -> float:
@@ -42,17 +51,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--tasks", choices=TASKS, default="gym")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--frames", type=int, default=40)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/looks-gym.json"))
+    parser.add_argument("--out", type=Path, help="unset: benchmarks/results/looks-TASKS.json")
     options = parser.parse_args()
     backend = select_backend()
     result: dict[str, object] = {"renderer": backend.renderer, "size": options.size}
-    for task in GYM_TASKS:
+    for task in TASKS[options.tasks]:
         fps = {look: frames_per_second(task, look, options.size, options.frames) for look in LOOKS}
         result[task] = {look: round(value, 1) for look, value in fps.items()}
         print(task, result[task], flush=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
+    out = options.out or Path(f"benchmarks/results/looks-{options.tasks}.json")
+    out.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

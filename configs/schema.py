@@ -109,7 +109,7 @@ class EnvironmentOptions(Options):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the networks run."""
     look: Literal["fast", "original"] = "fast"
-    """Rendering: fast (no shadows, reflections or multisampling; about 30x faster on a CPU) or original."""
+    """Rendering: fast (no shadows, reflections or multisampling; 10 to 20x faster on a CPU) or original."""
     distract: DistractorText = NO_DISTRACTORS
     """Distractors, for instance background=medium,camera=easy,colour=hard, or background=./folder."""
     size: Annotated[int, Field(ge=SMALLEST_FRAME, le=256)] = 64
