@@ -62,8 +62,9 @@ def main(arguments: Sequence[str]) -> int:
     _draw_novelty(agent, chosen, out)
     logs = (options.out or options.run) / "tensorboard"
     _write_embedding(gallery, logs)
+    _write_images(out, logs)
     print(f"pictures of episode {gallery[0].episode.info.episode}: {out}")
-    print(f"keys, point by point: `tensorboard --logdir {logs}`, tab Projector")
+    print(f"keys, point by point, and the pictures: `tensorboard --logdir {logs}`, tabs Projector and Images")
     return 0
 
 
@@ -175,3 +176,15 @@ def _write_embedding(gallery: list[Seen], logs: Path) -> None:
             label_img=frames.float() / 255 if frames.numel() else None,
             tag="keys",
         )
+
+
+def _write_images(pictures: Path, logs: Path) -> None:
+    """All that was drawn, for TensorBoard."""
+    import numpy as np
+    from PIL import Image
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(logs)) as writer:
+        for path in sorted(pictures.glob("*.png")):
+            with Image.open(path) as image:
+                writer.add_image(f"inspect/{path.stem}", np.asarray(image.convert("RGB")), dataformats="HWC")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn import functional as F
 
 from agent import checkpoint
@@ -168,6 +169,8 @@ def test_the_command_draws_pictures(run: Path, capsys: pytest.CaptureFixture[str
             assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 100, f"{name} is empty"
     assert (run / "tensorboard" / "projector_config.pbtxt").exists()
     assert list((run / "tensorboard").rglob("sprite.png"))
+    shown = EventAccumulator(str(run / "tensorboard"), {"images": 0}).Reload().Tags()["images"]
+    assert {"inspect/imagination", "inspect/plans", "inspect/values"} <= set(shown)
 
 
 @pytest.fixture
@@ -231,9 +234,10 @@ def test_a_seen_episode_fits(agent: Agent, make_episode: Callable[[int], Episode
 def test_pictures_without_frames(
     run: Path, make_episode: Callable[[int], Episode], env_spec: EnvSpec, tiny_config: Callable[..., Config]
 ) -> None:
-    """Of an agent that sees no pixels: what can be said without them is."""
+    """Of a curious agent that sees no pixels: what can be said without them is."""
     torch.manual_seed(0)
-    blind = Agent(replace(env_spec, frame_shape=(3, 0, 0)), tiny_config(obs="state"), torch.device("cpu"))
+    config = tiny_config(obs="state", curiosity={"bonus": "contrastive", "memory": 40})
+    blind = make_agent(replace(env_spec, frame_shape=(3, 0, 0)), config, torch.device("cpu"))
     (run / "config.yaml").write_text(dump_yaml(blind.config))
     state = {"env_spec": asdict(blind.env_spec), "progress": {"frames": 9}, "agent": blind.state_dict()}
     checkpoint.save(checkpoint.numbered(run / "checkpoints", 9), state)
@@ -244,7 +248,8 @@ def test_pictures_without_frames(
         store.commit(replace(episode, frame=episode.frame[..., :0, :0], physics=episode.physics[:, :0]))
     assert cli.main(["inspect", str(run), "--horizon", "2"]) == 0
     assert not list((run / "inspect").glob("visits*")), "there are no physics states either"
-    for name in ("imagination", "plans", "values", "similarity"):
+    assert not (run / "inspect" / "novelty.png").exists()
+    for name in ("imagination", "plans", "values", "similarity", "bonus"):
         with Image.open(run / "inspect" / f"{name}.png") as picture:
             assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 20, f"{name} is empty"
     assert (run / "tensorboard" / "projector_config.pbtxt").exists()
