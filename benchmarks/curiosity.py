@@ -15,6 +15,8 @@ from pathlib import Path
 
 from figures import RESULTS, header, row
 
+MORE = 50  # of 1,000: no fleeting reward
+
 
 def rows_of(path: Path) -> list[dict[str, float]]:
     """Rows of a CSV file of numbers."""
@@ -24,27 +26,37 @@ def rows_of(path: Path) -> list[dict[str, float]]:
         ]
 
 
-def first_reward(run: Path) -> float | None:
-    """Frames at the end of the first training episode with a reward."""
-    return next((line["frames"] for line in rows_of(run / "training.csv") if line["return"] > 0), None)
+def first_reward(run: Path, at_least: float = 0) -> float | None:
+    """Frames at the end of the first training episode that returned more than so much."""
+    return next((line["frames"] for line in rows_of(run / "training.csv") if line["return"] > at_least), None)
 
 
 def table(suite: Path) -> list[str]:
     """A line for each entry of the suite."""
-    lines = list(header("task and bonus", "found", "frames to the first reward", "median", "last returns"))
+    lines = list(
+        header("task and bonus", "found", "first reward", "median", f"first above {MORE}", "last returns")
+    )
     for entry in sorted(suite.iterdir()):
         runs = sorted(entry.glob("seed-*"))
-        firsts = [first_reward(run) for run in runs]
         ends = [rows_of(run / "eval.csv")[-1] for run in runs]
+        firsts = [first_reward(run) for run in runs]
         counted = [end["frames"] if first is None else first for first, end in zip(firsts, ends, strict=True)]
-        found = sum(first is not None for first in firsts)
-        shown = [
-            f"{n:,.0f}" if f is not None else f"> {n:,.0f}" for f, n in zip(firsts, counted, strict=True)
-        ]
-        returns = ", ".join(f"{end['return_mean']:.0f}" for end in ends)
-        cells = (f"{found} of {len(runs)}", ", ".join(shown), f"{statistics.median(counted):,.0f}", returns)
+        cells = (
+            f"{sum(first is not None for first in firsts)} of {len(runs)}",
+            _listed(firsts, ends),
+            f"{statistics.median(counted):,.0f}",
+            _listed([first_reward(run, MORE) for run in runs], ends),
+            ", ".join(f"{end['return_mean']:.0f}" for end in ends),
+        )
         lines.append(row(entry.name, *cells))
     return lines
+
+
+def _listed(firsts: list[float | None], ends: list[dict[str, float]]) -> str:
+    return ", ".join(
+        f"> {end['frames']:,.0f}" if first is None else f"{first:,.0f}"
+        for first, end in zip(firsts, ends, strict=True)
+    )
 
 
 def coverage(suite: Path) -> list[str]:
