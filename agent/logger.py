@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 from PIL import Image
 
+from agent.atomic import write_atomically
+
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
@@ -206,9 +208,7 @@ def _cut(path: Path, header: str, is_kept: Callable[[str], bool]) -> None:
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     lines = text.splitlines(keepends=True)
     kept = [line for line in lines if line.endswith("\n") and _holds(is_kept, line)]
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(header + "".join(kept), encoding="utf-8")
-    os.replace(temporary, path)
+    write_atomically(path, header + "".join(kept))
 
 
 def _holds(is_kept: Callable[[str], bool], line: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from agent import checkpoint
+from agent.atomic import write_atomically
 from agent.evaluation.pictures import episode_captions, write_gif
 from agent.evaluation.visits import stored_coverage
 from agent.logger import Logger
@@ -85,7 +85,7 @@ class Reporter:
     def announce(self, manifest: Mapping[str, Any]) -> None:
         """Write `manifest.json`, and show config, manifest and layout in TensorBoard."""
         text = json.dumps(manifest, indent=2)
-        checkpoint.write_atomically(self._run_dir / "manifest.json", text.encode())
+        write_atomically(self._run_dir / "manifest.json", text)
         frames = self._progress.frames
         self._logger.layout(LAYOUT)
         self._logger.text("config", f"```yaml\n{dump_yaml(self._config)}\n```", frames=frames)

@@ -5,7 +5,6 @@ Every mistake in a file or a value ends in a `ConfigError` whose one line names 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from agent.atomic import write_atomically
 from configs.names import near_names, offered_names
 from configs.schema import Config
 
@@ -111,26 +111,7 @@ def save_config(config: Config, path: Path) -> None:
     Raises:
         OSError: it cannot be written; `filename` says which.
     """
-    write_text(path, dump_yaml(config))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file, so that a crash leaves the old one or the new one.
-
-    Raises:
-        OSError: it cannot be written; `filename` says which.
-    """
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:  # those of write and fsync do not say which file
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, dump_yaml(config))
 
 
 def check_resumable(old: Config, new: Config) -> None:

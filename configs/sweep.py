@@ -20,7 +20,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
-from configs.load import ConfigError, configure, describe, flatten, read_values, write_text
+from agent.atomic import write_atomically
+from configs.load import ConfigError, configure, describe, flatten, read_values
 from configs.names import offered_names
 from configs.options import Options
 from configs.schema import Config
@@ -144,4 +145,4 @@ def save_sweep(sweep: Sweep, path: Path) -> None:
     Raises:
         OSError: it cannot be written; `filename` says which.
     """
-    write_text(path, yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False))
+    write_atomically(path, yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False))

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from configs.load import ConfigError, write_text
+from agent.atomic import write_atomically
+from configs.load import ConfigError
 from scripts.run_directory import COLLECTION_FILE
 
 
@@ -18,7 +19,7 @@ def save_record(directory: Path, record: Mapping[str, Any]) -> None:
     Raises:
         OSError: it cannot be written; `filename` says which.
     """
-    write_text(directory / COLLECTION_FILE, json.dumps(record, indent=2) + "\n")
+    write_atomically(directory / COLLECTION_FILE, json.dumps(record, indent=2) + "\n")
 
 
 def check_continuable(directory: Path, record: Mapping[str, Any]) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from configs.load import ConfigError, describe, flatten, read_values, write_text
+from agent.atomic import write_atomically
+from configs.load import ConfigError, describe, flatten, read_values
 from configs.pretrain import PretrainConfig
 from scripts.run_directory import PRETRAIN_FILE, held_directory
 
@@ -34,7 +35,7 @@ def held_pretrain_directory(path: Path, config: PretrainConfig) -> Iterator[None
         saved = path / PRETRAIN_FILE
         if saved.exists() and any(path.glob("checkpoints/*")):
             _check_resumable(_read(saved), config)
-        write_text(saved, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        write_atomically(saved, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
         yield
 
 

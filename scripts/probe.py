@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from pydantic import Field
 
-from configs.load import ConfigError, write_text
+from agent.atomic import write_atomically
+from configs.load import ConfigError
 from configs.options import NonNegative, Options
 from scripts.options import parse_flags
 from scripts.wiring import resolve_device
@@ -71,12 +72,12 @@ def main(arguments: Sequence[str]) -> int:
     text = _as_text(probes, data, about)
     if options.out:
         _make(options.out)
-        write_text(options.out / "probe.json", f"{text}\n")
+        write_atomically(options.out / "probe.json", f"{text}\n")
     print(text if options.as_json else table(probes))
     if options.out:
         _draw(features, data, options.out)
         page = options.out / "probe.html"
-        write_text(page, make_page(probes, data, about, _pictures(options.out)))
+        write_atomically(page, make_page(probes, data, about, _pictures(options.out)))
         if not options.as_json:
             print(f"page  {page}")
     return 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -146,7 +147,7 @@ def test_failed_cut_leaves_the_records(tmp_path: Path, monkeypatch: pytest.Monke
     before = (tmp_path / "metrics.jsonl").read_text()
 
     def fail(*arguments: object) -> None:
-        raise OSError("no")
+        raise OSError(errno.ENOSPC, "no")
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="no"):
