@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from configs.load import ConfigError
 from configs.schema import Config
 from scripts.options import parse_config
-from scripts.run_directory import held_run_directory
+from scripts.run_directory import held_run_directory, note_changes
 from scripts.wiring import (
     check_task,
     choose_backend,
@@ -101,7 +101,7 @@ def _train(
     """Make the environments and hand everything to the loop."""
     from agent.loop import train
     from agent.seeding import Streams
-    from scripts.manifest import differences, make_manifest, with_earlier
+    from scripts.manifest import changes_since, make_manifest, with_earlier
 
     pictures = config.evaluation.videos and backend is not None
     with (
@@ -117,12 +117,7 @@ def _train(
         if before is not None:
             manifest["from"] = before.facts | {"episodes": _carry_over(before, run_dir, config, stop)}
         manifest = with_earlier(manifest, run_dir / "manifest.json")
-        if changes := differences(manifest):
-            print(
-                f"nearfar: this run began elsewhere ({'; '.join(changes)}): it goes on, "
-                "but no longer as it would have there",
-                file=sys.stderr,
-            )
+        note_changes("this run", changes_since(manifest))
         return train(
             config,
             run_dir=run_dir,
