@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from agent import checkpoint
-from agent.logger import UpdateLogger
+from agent.logger import Logger
 from configs.pretrain import PretrainConfig
 from world_model.pretrain.parallel import Group
 from world_model.pretrain.samples import Samples, Views
@@ -95,7 +95,8 @@ def pretrain(
         log = None
         if group.rank == 0:
             logging = config.logging
-            log = UpdateLogger(directory, tensorboard=logging.tensorboard, updates=progress.update)
+            at = progress.update
+            log = Logger(directory, axis="updates", tensorboard=logging.tensorboard, start=at)
             stack.enter_context(log)
         start = time.monotonic() - progress.seconds
         bar = stack.enter_context(_bar(config, progress, group))
@@ -149,7 +150,7 @@ def _check_finite(values: Mapping[str, Tensor], update: int) -> None:
 def _report(
     values: dict[str, Tensor],
     progress: Progress,
-    log: UpdateLogger | None,
+    log: Logger | None,
     bar: tqdm[Any],
 ) -> None:
     """Write metrics, and warn once where the latents collapse."""
