@@ -13,8 +13,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from agent.predecessor import Predecessor
-from agent.progress import StopRequest
 from agent.replay import Replay
+from agent.stopping import StopRequest
 from configs.load import ConfigError
 from configs.schema import Config
 from envs.episodes import EpisodeStore

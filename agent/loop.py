@@ -28,12 +28,13 @@ from agent.curious import make_agent
 from agent.graphed import make_update
 from agent.metering import Meter
 from agent.predecessor import Predecessor, inherit
-from agent.progress import Progress, StopRequest
+from agent.progress import Progress
 from agent.replay import Replay
 from agent.reporting import Reporter
 from agent.rollout import evaluate
 from agent.seeding import Streams
 from agent.starting import encoder_learns, start_from
+from agent.stopping import StopRequest
 from configs.schema import Config, TrainingOptions
 from envs.episodes import EpisodeStore
 from envs.recording import EpisodeBuilder

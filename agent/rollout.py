@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from agent.agent import Agent, Controller
-from agent.progress import StopRequest
+from agent.stopping import StopRequest
 from envs.spec import Pool, WorkerError
 
 MAX_ATTEMPTS = 3

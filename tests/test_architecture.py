@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("agent", "configs", "envs", "scripts", "world_model")
 
 # They import nothing of the project but one another, and anyone may import them.
-FOUNDATIONS = ("agent.atomic", "agent.checkpoint", "agent.logger", "agent.seeding")
+FOUNDATIONS = ("agent.atomic", "agent.checkpoint", "agent.logger", "agent.seeding", "agent.stopping")
 EXPERIENCE = (
     "envs.spec",
     "envs.recording",

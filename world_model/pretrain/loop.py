@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from agent import checkpoint
 from agent.logger import Logger
+from agent.stopping import StopRequest
 from configs.pretrain import PretrainConfig
 from world_model.pretrain.parallel import Group
 from world_model.pretrain.samples import Samples, Views
@@ -30,14 +31,6 @@ COLLAPSED = 0.5
 
 class DivergedError(RuntimeError):
     """The loss is no number; the message says when, and what to try."""
-
-
-class StopRequest(Protocol):
-    """Something that may ask pretraining to save and end."""
-
-    @property
-    def requested(self) -> bool:
-        """Whether it does."""
 
 
 @dataclass
