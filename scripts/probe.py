@@ -56,10 +56,10 @@ def main(arguments: Sequence[str]) -> int:
     options = parse_flags(ProbeOptions, "nearfar probe", arguments)
     named = named_paths(options.encoder)
 
-    from agent.encoders import read_encoder
     from agent.evaluation.probe import probe, table, warn_beside
     from agent.evaluation.probe_data import check_readable, open_store, read_data
     from agent.evaluation.probe_page import make_page
+    from agent.loading import read_encoder
 
     device = resolve_device(options.device)
     loaded = {name: read_encoder(path) for name, path in named.items()}
