@@ -101,6 +101,12 @@ def find_checkpoint(run: str | Path, *, instead: str = "") -> Path:
     return path
 
 
+def _read_run(run: str | Path, *, instead: str = "") -> tuple[Path, dict[str, Any], Config]:
+    """A checkpoint as `find_checkpoint` finds it, what it holds, and the options of its run."""
+    path = find_checkpoint(run, instead=instead)
+    return path, checkpoint.load(path), load_config(path.parent.parent / "config.yaml")
+
+
 def load_agent(run: str | Path, *, device: str | torch.device = "cpu") -> LoadedAgent:
     """Load a trained agent, as evaluation saw it: by its steady averages.
 
@@ -112,9 +118,7 @@ def load_agent(run: str | Path, *, device: str | torch.device = "cpu") -> Loaded
         CheckpointError: no checkpoint there, or one that cannot be read.
         ConfigError: the run's `config.yaml` is damaged.
     """
-    path = find_checkpoint(run)
-    state = checkpoint.load(path)
-    config = load_config(path.parent.parent / "config.yaml")
+    _, state, config = _read_run(run)
     with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced
         agent = make_agent(EnvSpec(**state["env_spec"]), config, torch.device(device))
     agent.load_state_dict(state["agent"], optimizers=False)
@@ -152,9 +156,8 @@ def encoder_of_run(run: str | Path) -> LoadedEncoder:
         CheckpointError: no checkpoint there, or one that cannot be read.
         ConfigError: the run's `config.yaml` is damaged.
     """
-    path = find_checkpoint(run, instead=FILE_NAME)
-    state, directory = checkpoint.load(path), path.parent.parent
-    config = load_config(directory / "config.yaml")
+    path, state, config = _read_run(run, instead=FILE_NAME)
+    directory = path.parent.parent
     try:
         env_spec, progress = EnvSpec(**state["env_spec"]), state["progress"]
         steady = state["agent"]["steady"]
@@ -230,9 +233,8 @@ def read_predecessor(run: str | Path) -> Predecessor:
         CheckpointError: no checkpoint there, or one that cannot be read.
         ConfigError: the run's `config.yaml` is missing or damaged.
     """
-    path = find_checkpoint(run)
-    state, directory = checkpoint.load(path), path.parent.parent
-    config = load_config(directory / "config.yaml")
+    path, state, config = _read_run(run)
+    directory = path.parent.parent
     try:
         return Predecessor(
             path=directory,
