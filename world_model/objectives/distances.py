@@ -56,7 +56,6 @@ def margin_of_both_pairs(query: Tensor, key: Tensor, negative: Tensor, *, margin
     Source: Hadsell et al. 2006, "Dimensionality reduction by learning an invariant mapping".
     """
     is_negative = torch.arange(2 * len(query), device=query.device) >= len(query)
-    pairs = margin_contrastive(
-        torch.cat((query, query)), torch.cat((key, negative)), is_negative, margin=margin
-    )
+    x, y = torch.cat((query, query)), torch.cat((key, negative))
+    pairs = margin_contrastive(x, y, is_negative, margin=margin)
     return pairs.unflatten(0, (2, len(query))).mean(dim=0)
