@@ -145,7 +145,7 @@ def test_triplet_and_margin_equal_loops(
 def test_margin_of_both_pairs_equals_loops() -> None:
     query, key, negative = torch.randn(3, 9, 2, generator=torch.Generator().manual_seed(3)).double()
     rows = zip(query.numpy(), key.numpy(), negative.numpy(), strict=True)
-    distances = [(np.linalg.norm(q - k), np.linalg.norm(q - n)) for q, k, n in rows]
+    distances = [(float(np.linalg.norm(q - k)), float(np.linalg.norm(q - n))) for q, k, n in rows]
     for margin in (0.5, 2.0):
         expected = [(near**2 + max(0.0, margin - far) ** 2) / 2 for near, far in distances]
         found = margin_of_both_pairs(query, key, negative, margin=margin)
