@@ -7,7 +7,6 @@ other names are kept.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -19,6 +18,8 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
+
+from agent.atomic import write_atomically
 
 FORMAT = 4
 _KIND = "nearfar-checkpoint"
@@ -110,32 +111,6 @@ def frames_of(path: Path) -> int:
     if match is None:
         raise ValueError(f"{path} is not named as a numbered checkpoint")
     return int(match[1])
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file by one that is complete and on disk; on failure the old one stays, and nothing else.
-
-    Raises:
-        OSError: it cannot be written; `filename` says which.
-    """
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)  # the new name itself
-        finally:
-            os.close(directory)
-    except OSError as error:  # those of write and fsync do not say which file
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def _newest_first(directory: str | os.PathLike[str]) -> list[Path]:

@@ -13,8 +13,8 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from agent.behaviour import Behaviour, Behaviours
-from agent.progress import StopRequest
 from agent.seeding import Streams
+from agent.stopping import StopRequest
 from envs.episodes import EpisodeStore
 from envs.recording import Episode, EpisodeBuilder
 from envs.spec import Observation, Pool, Transition, WorkerError

@@ -22,18 +22,19 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from agent import checkpoint
-from agent.carrying import carried_episodes, refill, without_random_start
+from agent.carried_episodes import open_carried_store, refill, without_random_start
 from agent.controller import Controller
 from agent.curious import make_agent
+from agent.loading import Predecessor
 from agent.metering import Meter
-from agent.predecessor import Predecessor, inherit
-from agent.progress import Progress, StopRequest
+from agent.progress import Progress
 from agent.replay import Replay
 from agent.reporting import Reporter
 from agent.rollout import evaluate
 from agent.seeding import Streams
-from agent.starting import encoder_learns, start_from
+from agent.stopping import StopRequest
 from agent.update import make_update
+from agent.warm_start import encoder_learns, start_from_encoder, start_from_run
 from configs.schema import Config, TrainingOptions
 from envs.episodes import EpisodeStore
 from envs.recording import EpisodeBuilder
@@ -73,7 +74,7 @@ def train(
     manifest: Mapping[str, Any],
     stop: StopRequest,
     encoder: Encoder | None = None,
-    before: Predecessor | None = None,
+    predecessor: Predecessor | None = None,
 ) -> TrainingResult:
     """Train, or go on with what `run_dir` holds, until `config.frames` or until asked to stop.
 
@@ -87,7 +88,8 @@ def train(
         manifest: facts about this process, written to `manifest.json`.
         stop: checked after every decision and gradient step.
         encoder: what the agent starts from, where it starts; unset: from weights drawn at random.
-        before: likewise a run, of which the episodes lie in `run_dir` already (`agent.carrying`).
+        predecessor: likewise a run, of which the episodes lie in `run_dir` already
+            (`agent.carried_episodes`).
 
     Raises:
         CheckpointError: the newest checkpoint cannot be read.
@@ -95,7 +97,7 @@ def train(
         WorkerError: an environment fails too often; the run is saved.
         OSError: the run directory cannot be written.
     """
-    with Loop(config, run_dir, device, pool, eval_pool, streams, encoder, before) as loop:
+    with Loop(config, run_dir, device, pool, eval_pool, streams, encoder, predecessor) as loop:
         loop.announce(manifest)
         return loop.run(stop)
 
@@ -112,20 +114,20 @@ class Loop:
         eval_pool: Pool,
         streams: Streams,
         encoder: Encoder | None = None,
-        before: Predecessor | None = None,
+        predecessor: Predecessor | None = None,
     ):
         """Build everything, and load the newest checkpoint where there is one."""
-        self.carried = carried_episodes(config, run_dir)
-        self.config = config if self.carried is None else without_random_start(config)
+        self.carried_store = open_carried_store(config, run_dir)
+        self.config = config if self.carried_store is None else without_random_start(config)
         self.run_dir = run_dir
         self.pool, self.eval_pool, self.streams = pool, eval_pool, streams
         with torch.random.fork_rng(devices=[]):  # networks are initialised from torch's global generator
             torch.manual_seed(int(streams.numpy("init").integers(2**63)))
             self.agent = make_agent(pool.env_spec, config, device)
         if encoder is not None:
-            start_from(self.agent, encoder)
-        if before is not None:
-            inherit(self.agent, before)
+            start_from_encoder(self.agent, encoder)
+        if predecessor is not None:
+            start_from_run(self.agent, predecessor)
         self.controller = Controller(self.agent, pool.count, streams.torch("policy", device), collects=True)
         self.replay = make_replay(config, pool, device)
         self.store = EpisodeStore(run_dir / "episodes")
@@ -401,15 +403,15 @@ class Loop:
                 target = self.store.set_aside()
                 tqdm.write(f"no checkpoint: starting afresh; earlier episodes are in {target}")
             self.store.drop_after(0)
-            if self.carried is not None:
-                refill(self.replay, self.carried)
+            if self.carried_store is not None:
+                refill(self.replay, self.carried_store)
             return 0
         state = checkpoint.load(path)
         self.store.drop_after(state["stored_episodes"])
         self.progress = Progress(**state["progress"])
         self.agent.load_state_dict(state["agent"])
         self.streams.load_state_dict(state["streams"])
-        self.replay.restore(self.store, state["replay"], before=self.carried)
+        self.replay.restore(self.store, state["replay"], carried_store=self.carried_store)
         return self.progress.frames
 
 

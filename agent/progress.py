@@ -1,16 +1,9 @@
-"""Where a training run stands, and how it is asked to end."""
+"""Where a training run stands."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Protocol
-
-
-class StopRequest(Protocol):
-    """Something that may ask the run to save and end."""
-
-    requested: bool
 
 
 @dataclass

@@ -230,14 +230,14 @@ class Replay:
         return {"length": self._length, "next_episode": len(steps), "lanes": lanes}
 
     def restore(
-        self, store: EpisodeStore, state: dict[str, Any], *, before: EpisodeStore | None = None
+        self, store: EpisodeStore, state: dict[str, Any], *, carried_store: EpisodeStore | None = None
     ) -> None:
         """Fill an empty replay from stored episodes, every observation in the slot it had.
 
         Args:
             store: holds, at least, the episodes of `state`; the newest ones are read until all are found.
             state: what `state_dict` returned.
-            before: holds those that are older than all of `store`, if there are such.
+            carried_store: holds those that are older than all of `store`, if there are such.
 
         Raises:
             ValueError: capacity or lanes differ from those saved, or the store lacks an episode.
@@ -257,7 +257,7 @@ class Replay:
             spans = [_Span(*span) for span in entry["spans"]]
             self._lanes[lane] = _Lane(head=entry["head"], spans=spans)
             wanted |= {span.episode: (lane, span) for span in spans}
-        stores = [store] if before is None else [store, before]
+        stores = [store] if carried_store is None else [store, carried_store]
         for place, identifier in ((each, i) for each in stores for i in reversed(each.ids())):
             if not wanted:
                 break

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from agent import checkpoint
+from agent.atomic import write_atomically
 from agent.evaluation.pictures import episode_captions, write_gif
 from agent.evaluation.visits import stored_coverage
 from agent.logger import Logger
@@ -68,7 +68,7 @@ class Reporter:
         self._logger = Logger(
             run_dir,
             tensorboard=config.logging.tensorboard,
-            frames=progress.frames,
+            start=progress.frames,
             evaluated_at=progress.evaluated_at,
         )
 
@@ -85,11 +85,11 @@ class Reporter:
     def announce(self, manifest: Mapping[str, Any]) -> None:
         """Write `manifest.json`, and show config, manifest and layout in TensorBoard."""
         text = json.dumps(manifest, indent=2)
-        checkpoint.write_atomically(self._run_dir / "manifest.json", text.encode())
+        write_atomically(self._run_dir / "manifest.json", text)
         frames = self._progress.frames
         self._logger.layout(LAYOUT)
-        self._logger.text("config", f"```yaml\n{dump_yaml(self._config)}\n```", frames=frames)
-        self._logger.text("manifest", f"```json\n{text}\n```", frames=frames)
+        self._logger.text("config", f"```yaml\n{dump_yaml(self._config)}\n```", at=frames)
+        self._logger.text("manifest", f"```json\n{text}\n```", at=frames)
 
     def scalars(self, values: Mapping[str, float]) -> None:
         """Write one line of metrics."""
@@ -119,7 +119,7 @@ class Reporter:
         )
         if results[0].images:
             images = write_episode(results[0], self._run_dir / "videos" / f"frames-{at.frames:09d}.gif")
-            self._logger.video("eval/episode", images, fps=VIDEO_FPS, frames=at.frames)
+            self._logger.video("eval/episode", images, fps=VIDEO_FPS, at=at.frames)
 
 
 def write_episode(result: EpisodeResult, path: Path) -> np.ndarray:

@@ -9,7 +9,7 @@ import torch
 
 from agent.agent import Agent
 from agent.controller import Controller
-from agent.progress import StopRequest
+from agent.stopping import StopRequest
 from envs.spec import Pool, WorkerError
 
 MAX_ATTEMPTS = 3

@@ -1,26 +1,24 @@
-"""Presets, saved configurations and the rule for resuming: YAML in, validated `Config` out.
+"""Presets and saved options: YAML in, validated models out, above all `Config`.
 
 Every mistake in a file or a value ends in a `ConfigError` whose one line names the remedy.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from agent.atomic import write_atomically
 from configs.names import near_names, offered_names
 from configs.schema import Config
 
 PRESET_DIRECTORY = Path(__file__).parent / "presets"
 
-# What may differ when a run goes on: neither what is learnt nor what is measured depends on it.
-_FREE_TO_CHANGE = {"preset", "out", "device", "training.threads"}
-_FREE_GROUP = "logging."
+Loaded = TypeVar("Loaded", bound=BaseModel)
 
 
 class ConfigError(ValueError):
@@ -46,7 +44,7 @@ def load_preset(name: str) -> Config:
         ConfigError: there is no such preset, or it is not valid.
     """
     values, paths = _preset_values(name)
-    return _validated(values, " and ".join(map(str, paths)))
+    return validated(Config, values, " and ".join(map(str, paths)))
 
 
 def configure(preset: str, options: Mapping[str, Any], source: str) -> Config:
@@ -68,7 +66,7 @@ def configure(preset: str, options: Mapping[str, Any], source: str) -> Config:
         for group in reversed(groups):
             nested = {group: nested}
         values = _merged(values, nested)
-    return _validated(values, source)
+    return validated(Config, values, source)
 
 
 def _preset_values(name: str) -> tuple[dict[str, Any], list[Path]]:
@@ -92,79 +90,31 @@ def _preset_path(name: str) -> Path:
 
 
 def load_config(path: Path) -> Config:
-    """Read the configuration that `save_config` wrote.
+    """Read the configuration of a run, as `load_options`."""
+    return load_options(Config, path)
+
+
+def load_options(kind: type[Loaded], path: Path) -> Loaded:
+    """Read the options that `save_config` wrote.
 
     Raises:
         ConfigError: the file is missing, is not YAML, or holds options that are unknown or out of range.
     """
-    return _validated(read_values(path), str(path))
+    return validated(kind, read_values(path), str(path))
 
 
-def dump_yaml(config: Config) -> str:
+def dump_yaml(config: BaseModel) -> str:
     """Every option as YAML, in the order of the schema."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def save_config(config: Config, path: Path) -> None:
+def save_config(config: BaseModel, path: Path) -> None:
     """Write every option, so that a crash leaves the old file or the new one.
 
     Raises:
         OSError: it cannot be written; `filename` says which.
     """
-    write_text(path, dump_yaml(config))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file, so that a crash leaves the old one or the new one.
-
-    Raises:
-        OSError: it cannot be written; `filename` says which.
-    """
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:  # those of write and fsync do not say which file
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def check_resumable(old: Config, new: Config) -> None:
-    """Let a run go on only with the options it was made with.
-
-    `frames` may be raised, which extends the run; device, threads and logging may change.
-
-    Args:
-        old: what the run directory was made with.
-        new: what is asked for now.
-
-    Raises:
-        ConfigError: names every option that differs, and the remedy.
-    """
-    before, after = flatten(old.model_dump()), flatten(new.model_dump())
-    changes = [
-        f"{option} was {before[option]}, now {after[option]}"
-        for option in before
-        if before[option] != after[option]
-        and not _is_free(option, old)
-        and not (option == "frames" and new.frames > old.frames)
-    ]
-    if changes:
-        raise ConfigError(
-            f"this run was made with other options ({'; '.join(changes)}): "
-            "give the same ones to resume it (frames may be raised), or another --out to start afresh"
-        )
-
-
-def _is_free(option: str, old: Config) -> bool:
-    """Whether an option may change when a run goes on."""
-    if option == "logging.checkpoint_every_frames":  # several environments wait for one another to save
-        return old.envs == 1
-    return option in _FREE_TO_CHANGE or option.startswith(_FREE_GROUP)
+    write_atomically(path, dump_yaml(config))
 
 
 def describe(error: ValidationError, root: type[BaseModel] = Config) -> str:
@@ -225,11 +175,21 @@ def read_values(path: Path) -> dict[str, Any]:
     return values
 
 
-def _validated(values: dict[str, Any], source: str) -> Config:
+def validated(kind: type[Loaded], values: Mapping[str, Any], source: str) -> Loaded:
+    """Options from what a file or flags say.
+
+    Args:
+        kind: of options.
+        values: in groups, or by name where there are none.
+        source: where they stand, for the message of an error.
+
+    Raises:
+        ConfigError: something is missing, unknown, or out of range.
+    """
     try:
-        return Config.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"in {source}: {describe(error)}") from error
+        raise ConfigError(f"in {source}: {describe(error, kind)}") from error
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Annotated, Literal, get_args
 
 import tyro
@@ -40,20 +41,29 @@ WINDOWED = ("temporal", "predictive", "reconstruction", "supervised")
 
 
 _COMPARED: tuple[MethodName, ...] = tuple(name for name in get_args(MethodName) if name not in WINDOWED)
-_USED_BY: dict[str, tuple[MethodName, ...]] = {
-    "hidden_dim": _COMPARED,
-    "projection_dim": _COMPARED,
-    "temperature": ("simclr", "moco", "clip"),
-    "decoupled": ("simclr",),
-    "moco": ("moco",),
-    "queue": ("moco",),
-    "key_tau": ("moco", "byol", "triplet", "margin"),
-    "key_schedule": ("moco", "byol", "triplet", "margin"),
-    "margin": ("triplet", "margin"),
-    "near_window": ("triplet", "margin"),
-    "tile": ("simclr", "moco", "clip"),
+_USED_BY: dict[str, tuple[str, ...]] = {
+    "model.horizon": WINDOWED,
+    "pairs.hidden_dim": _COMPARED,
+    "pairs.projection_dim": _COMPARED,
+    "pairs.temperature": ("simclr", "moco", "clip"),
+    "pairs.decoupled": ("simclr",),
+    "pairs.moco": ("moco",),
+    "pairs.queue": ("moco",),
+    "pairs.key_tau": ("moco", "byol", "triplet", "margin"),
+    "pairs.key_schedule": ("moco", "byol", "triplet", "margin"),
+    "pairs.margin": ("triplet", "margin"),
+    "pairs.near_window": ("triplet", "margin"),
+    "pairs.tile": ("simclr", "moco", "clip"),
 }
-"""Options of `pairs`, and the methods that they change."""
+"""Options, and the methods that they change."""
+_SEEN_IN = {
+    "model.encoder.channels": "pixels",
+    "model.encoder.proprio_noise": "state",
+    "model.encoder.proprio_dropout": "state",
+}
+"""Options of the encoder, and what it has to look at for them to change anything."""
+_NOISE = ("model.encoder.proprio_noise", "model.encoder.proprio_dropout")
+"""Options of how vectors are varied."""
 
 
 class PositiveOptions(Options):
@@ -89,7 +99,7 @@ class MethodOptions(Options):
     queue: KeyCount = 4096
     """Keys of earlier batches that are negatives of moco v1 and v2."""
     key_tau: Rate = 0.01
-    """First step of the momentum networks towards the online ones, per update (moco, byol)."""
+    """First step per update of momentum networks towards online ones (moco, byol, triplet, margin)."""
     key_schedule: Literal["cosine", "constant"] = "cosine"
     """How this step goes on: to zero along a cosine, or not at all."""
     margin: PositiveFloat = 1.0
@@ -209,37 +219,71 @@ class PretrainConfig(Options):
         return self.optimizer.learning_rate or (3e-4 if self.is_windowed else 1e-3)
 
     @model_validator(mode="after")
-    def _options_fit_together(self) -> PretrainConfig:
-        if self.is_windowed and self.positives != PositiveOptions():
+    def _options_fit_the_method(self) -> PretrainConfig:
+        for name, methods in _USED_BY.items():
+            if self.method not in methods and self._is_given(name):
+                raise ValueError(f"{name} is for {', '.join(methods)}, not for {self.method}: leave it out")
+        if self.pairs.moco == "v3" and self._is_given("pairs.queue"):
+            raise ValueError("moco v3 has no queue: leave pairs.queue out")
+        if self.pairs.moco == "v1" and self._is_given("pairs.hidden_dim"):
+            raise ValueError("moco v1 has a linear projection: leave pairs.hidden_dim out")
+        if self.method == "clip" and self.obs != "pixels":
+            raise ValueError(f"clip compares pixels with state: use obs pixels, not {self.obs}")
+        self.model.world_model()
+        return self
+
+    @model_validator(mode="after")
+    def _positives_fit_the_method(self) -> PretrainConfig:
+        given = self.positives != PositiveOptions()
+        if self.is_windowed and given:
             raise ValueError(
                 f"positives are for methods that learn from pairs; {self.method} predicts what follows: "
                 "leave them out, or choose another method"
             )
-        if self.method == "clip" and self.positives != PositiveOptions():
+        if self.method == "clip" and given:
             raise ValueError("positives of clip are the vectors of the same moment: leave positives out")
-        if not self.is_windowed and self.model.horizon != ModelOptions().horizon:
+        if self.positives.by == "augmentation" and given:
             raise ValueError(
-                f"model.horizon is for {', '.join(WINDOWED)}, not for {self.method}: leave it out"
+                "positives.by augmentation has no later observations: leave positives.min_gap and "
+                "positives.max_gap out, or use positives.by both"
             )
-        given = [name for name, value in self.pairs if value != getattr(MethodOptions(), name)]
-        for name in given:
-            if self.method not in _USED_BY[name]:
-                raise ValueError(
-                    f"pairs.{name} is for {', '.join(_USED_BY[name])}, not for {self.method}: leave it out"
-                )
-        if self.pairs.moco == "v3" and "queue" in given:
-            raise ValueError("moco v3 has no queue: leave pairs.queue out")
-        if self.positives.by == "time" and self.views != find_recipe("shift"):
+        return self
+
+    @model_validator(mode="after")
+    def _views_are_seen(self) -> PretrainConfig:
+        if self._is_given("model.encoder.shift_padding"):
             raise ValueError(
-                "positives.by time compares observations as they are, without views: "
-                "leave recipe and views out, or use positives.by both"
+                "model.encoder.shift_padding is the augmentation of train: "
+                "leave it out, and use views.shift_padding"
+            )
+        is_varied = self.views != find_recipe("shift")
+        if is_varied and "pixels" not in self.obs:
+            raise ValueError(
+                f"views are of pixels, at which obs {self.obs} does not look: leave recipe and views out"
+            )
+        if self.positives.by == "time" and (is_varied or any(map(self._is_given, _NOISE))):
+            raise ValueError(
+                "positives.by time compares observations as they are, without views and noise: leave recipe, "
+                f"views, {' and '.join(_NOISE)} out, or use positives.by both"
             )
         if self.views.crop != self.model.encoder.crop:
             raise ValueError(
                 f"views of {self.views.crop} pixels need an encoder of such: model.encoder.crop is "
                 f"{self.model.encoder.crop}, views.crop is {self.views.crop}"
             )
-        if self.method == "clip" and self.obs != "pixels":
-            raise ValueError(f"clip compares pixels with state: use obs pixels, not {self.obs}")
-        self.model.world_model()
         return self
+
+    @model_validator(mode="after")
+    def _encoder_sees_what_it_has_options_for(self) -> PretrainConfig:
+        for name, needed in _SEEN_IN.items():
+            if self.method == "reconstruction" and needed == "pixels":  # what it draws has channels, too
+                continue
+            if needed not in self.obs and self._is_given(name):
+                raise ValueError(f"{name} is for obs with {needed}, not for {self.obs}: leave it out")
+        return self
+
+    def _is_given(self, name: str) -> bool:
+        """Whether an option inside a group, by dotted name, differs from its default."""
+        group, _, option = name.partition(".")
+        value = attrgetter(option)
+        return bool(value(getattr(self, group)) != value(type(self).model_fields[group].default))

@@ -17,10 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from configs.load import ConfigError, configure, describe, flatten, read_values, write_text
+from configs.load import ConfigError, configure, flatten, read_values, validated
 from configs.names import offered_names
 from configs.options import Options
 from configs.schema import Config
@@ -132,16 +131,4 @@ def make_sweep(values: Mapping[str, Any], source: str) -> Sweep:
     Raises:
         ConfigError: something is missing, unknown, or out of range.
     """
-    try:
-        return Sweep.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(f"in {source}: {describe(error, Sweep)}") from error
-
-
-def save_sweep(sweep: Sweep, path: Path) -> None:
-    """Write a sweep file that says the same; a crash leaves the old file or the new one.
-
-    Raises:
-        OSError: it cannot be written; `filename` says which.
-    """
-    write_text(path, yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False))
+    return validated(Sweep, values, source)

@@ -20,7 +20,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from agent.checkpoint import write_atomically
+from agent.atomic import write_atomically
 from configs.distractors import NO_DISTRACTORS
 from envs.recording import DTYPES, Episode, EpisodeInfo
 
@@ -104,7 +104,7 @@ class EpisodeStore:
             del arrays["proprio"]
         data = _serialised(arrays, _metadata(episode))
         if self._shared is None:
-            write_atomically(self.path / "store.json", json.dumps(shared, indent=2).encode())
+            write_atomically(self.path / "store.json", json.dumps(shared, indent=2))
             self._shared = shared
         write_atomically(self.file(identifier), data)
         self._ids.append(identifier)

@@ -17,9 +17,9 @@ from configs.load import ConfigError, load_config
 from configs.options import NonNegativeFloat, Positive, PositiveFloat
 from configs.schema import EnvironmentOptions
 from envs.registry import needs_backend
-from scripts.collection_record import check_continuable, note_changes, save_record
+from scripts.collection_record import changes_since, check_continuable, save_record
 from scripts.options import checked_task, parse_flags
-from scripts.run_directory import COLLECTION_FILE, held_directory
+from scripts.run_directory import COLLECTION_FILE, held_directory, note_changes
 from scripts.train import StopFlag
 from scripts.wiring import choose_backend, make_environments, resolve_device
 
@@ -182,7 +182,7 @@ def _collect(
     store = EpisodeStore(out)
     if len(store):
         check_continuable(out, record)
-        note_changes(out, record)
+        note_changes("this collection", changes_since(out, record))
     streams = Streams(options.seed)
     behaviours = Behaviours(
         parse_behaviours(options.behaviour),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from configs.load import ConfigError, write_text
+from agent.atomic import write_atomically
+from configs.load import ConfigError
+from configs.resuming import check_same, differences
 from scripts.run_directory import COLLECTION_FILE
 
 
@@ -18,7 +19,7 @@ def save_record(directory: Path, record: Mapping[str, Any]) -> None:
     Raises:
         OSError: it cannot be written; `filename` says which.
     """
-    write_text(directory / COLLECTION_FILE, json.dumps(record, indent=2) + "\n")
+    write_atomically(directory / COLLECTION_FILE, json.dumps(record, indent=2) + "\n")
 
 
 def check_continuable(directory: Path, record: Mapping[str, Any]) -> None:
@@ -32,34 +33,18 @@ def check_continuable(directory: Path, record: Mapping[str, Any]) -> None:
         ConfigError: names every option that differs, and the remedy; or the file is damaged.
     """
     old = _read(directory)
-    changes = _changes(old["options"], record["options"])
-    before, now = ((each["policy"] or {}).get("sha256") for each in (old, record))
-    if before != now and before and now:
-        was, here = (f"{each['policy']['checkpoint']}" for each in (old, record))
-        changes.append(f"the policy was that of {was}, now it is that of {here}, which has other contents")
-    if changes:
-        raise ConfigError(
-            f"the episodes in {directory} were collected with other options ({'; '.join(changes)}): give the "
-            "same ones to go on (episodes or frames may be raised), or another --out to start afresh"
-        )
+    before, after = old["options"], record["options"]
+    policies = old["policy"], record["policy"]
+    if all(policies) and policies[0]["sha256"] != policies[1]["sha256"]:
+        was, now = (f"that of {policy['checkpoint']}" for policy in policies)
+        before = before | {"the policy": was}
+        after = after | {"the policy": f"{now}, which has other contents"}
+    check_same(f"the collection in {directory}", before, after, extended_by="episodes or frames")
 
 
-def note_changes(directory: Path, record: Mapping[str, Any]) -> None:
-    """Say on stderr what was different on the machine where a collection was begun."""
-    if changes := _changes(_read(directory)["machine"], record["machine"]):
-        print(
-            f"nearfar: this collection began elsewhere ({'; '.join(changes)}): it goes on, "
-            "but no longer as it would have there",
-            file=sys.stderr,
-        )
-
-
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{name} was {old.get(name)}, now {new.get(name)}"
-        for name in {**old, **new}
-        if old.get(name) != new.get(name)
-    ]
+def changes_since(directory: Path, record: Mapping[str, Any]) -> list[str]:
+    """What was different on the machine where a collection was begun."""
+    return differences(_read(directory)["machine"], record["machine"])
 
 
 def _read(directory: Path) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.target.suffix not in (".safetensors", ".pt2"):
         raise ConfigError(f"cannot tell what {options.target} is to be: name it .safetensors or .pt2")
 
-    from agent.encoders import read_encoder
+    from agent.loading import read_encoder
     from world_model.encoder_file import save_encoder
     from world_model.export import export_encoder
 

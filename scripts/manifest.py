@@ -14,6 +14,7 @@ import torch
 
 from agent.actor_critic import discount_of
 from configs.load import ConfigError
+from configs.resuming import differences
 from configs.schema import Config
 from envs.rendering import Backend
 from envs.spec import EnvSpec
@@ -77,7 +78,7 @@ def with_earlier(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
     return start | manifest | {"earlier": [*last.pop("earlier", []), last]}
 
 
-def differences(manifest: dict[str, Any]) -> list[str]:
+def changes_since(manifest: dict[str, Any]) -> list[str]:
     """What the last process of a run had and this one has not, among the things that change its numbers."""
     if not manifest.get("earlier"):
         return []
@@ -85,9 +86,7 @@ def differences(manifest: dict[str, Any]) -> list[str]:
         each["versions"] | {"renderer": each["rendering"]["renderer"], "device": each["device"]}
         for each in (manifest["earlier"][-1], manifest)
     )
-    return [
-        f"{name} was {last.get(name)}, now {value}" for name, value in now.items() if value != last.get(name)
-    ]
+    return differences(last, now)
 
 
 def _git_state(source: Path) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from configs.schema import SMALLEST_FRAME
 from configs.views import find_recipe
 from configs.world_model import EncoderOptions
 from scripts.options import parse_flags
-from scripts.pretrain_directory import held_pretrain_directory
+from scripts.run_directory import held_pretrain_directory
 from scripts.train import StopFlag
 from scripts.wiring import configure_threads, resolve_device
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from pydantic import Field
 
-from configs.load import ConfigError, write_text
+from agent.atomic import write_atomically
+from configs.load import ConfigError
 from configs.options import NonNegative, Options
 from scripts.options import parse_flags
 from scripts.wiring import resolve_device
@@ -55,10 +56,10 @@ def main(arguments: Sequence[str]) -> int:
     options = parse_flags(ProbeOptions, "nearfar probe", arguments)
     named = named_paths(options.encoder)
 
-    from agent.encoders import read_encoder
     from agent.evaluation.probe import probe, table, warn_beside
     from agent.evaluation.probe_data import check_readable, open_store, read_data
     from agent.evaluation.probe_page import make_page
+    from agent.loading import read_encoder
 
     device = resolve_device(options.device)
     loaded = {name: read_encoder(path) for name, path in named.items()}
@@ -72,12 +73,12 @@ def main(arguments: Sequence[str]) -> int:
     probes = warn_beside({name: probe(each, data) for name, each in features.items()})
     text = _as_text(probes, data, about)
     if options.out:
-        write_text(options.out / "probe.json", f"{text}\n")
+        write_atomically(options.out / "probe.json", f"{text}\n")
     print(text if options.as_json else table(probes))
     if options.out:
         _draw(features, data, options.out)
         page = options.out / "probe.html"
-        write_text(page, make_page(probes, data, about, _pictures(options.out)))
+        write_atomically(page, make_page(probes, data, about, _pictures(options.out)))
         if not options.as_json:
             print(f"page  {page}")
     return 0

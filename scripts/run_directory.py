@@ -1,16 +1,20 @@
-"""Directories of runs, sweeps and collections: made or found again, and held by one process at a time."""
+"""Directories of whatever goes on after a stop: made or found again, held by one process at a time."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from agent.sweeps.ledger import SWEEP_FILE
-from configs.load import check_resumable, load_config, save_config
+from configs.load import load_options, save_config
+from configs.pretrain import PretrainConfig
+from configs.resuming import check_pretraining, check_run
 from configs.schema import Config
 
 LOCK = ".lock"
@@ -18,6 +22,8 @@ RUN_FILE = "config.yaml"
 COLLECTION_FILE = "collect.json"
 PRETRAIN_FILE = "pretrain.yaml"
 _KINDS = {RUN_FILE: "run", SWEEP_FILE: "sweep", COLLECTION_FILE: "collection", PRETRAIN_FILE: "pretraining"}
+
+Begun = TypeVar("Begun", Config, PretrainConfig)
 
 
 class RunDirectoryError(Exception):
@@ -30,16 +36,41 @@ def held_run_directory(path: Path, config: Config) -> Iterator[None]:
 
     Args:
         path: made where it does not exist.
-        config: what to run; must fit what an existing run was made with.
+        config: what to run; must fit what an existing run was begun with.
 
     Raises:
         RunDirectoryError: in use, not writable, or filled with something that is no run.
-        ConfigError: made with other options.
+        ConfigError: begun with other options.
     """
-    with held_directory(path, RUN_FILE):
-        saved = path / RUN_FILE
+    with _held_with_options(path, RUN_FILE, config, check_run):
+        yield
+
+
+@contextmanager
+def held_pretrain_directory(path: Path, config: PretrainConfig) -> Iterator[None]:
+    """Hold `path` for this process, with `pretrain.yaml` in it.
+
+    Args:
+        path: made where it does not exist.
+        config: what to do; must fit what was begun there.
+
+    Raises:
+        RunDirectoryError: in use, not writable, or filled with something that is no pretraining.
+        ConfigError: begun with other options.
+    """
+    with _held_with_options(path, PRETRAIN_FILE, config, check_pretraining):
+        yield
+
+
+@contextmanager
+def _held_with_options(
+    path: Path, mark: str, config: Begun, check: Callable[[Begun, Begun], None]
+) -> Iterator[None]:
+    """Hold a directory, with options in the file that marks it; what was begun there has to fit them."""
+    with held_directory(path, mark):
+        saved = path / mark
         if saved.exists() and _holds_work(path):
-            check_resumable(load_config(saved), config)
+            check(load_options(type(config), saved), config)
         save_config(config, saved)
         yield
 
@@ -92,6 +123,16 @@ def is_held(path: Path) -> bool:
     except BlockingIOError:
         return True
     return False
+
+
+def note_changes(subject: str, changes: Sequence[str]) -> None:
+    """Say on stderr what was different on the machine where something was begun, if anything."""
+    if changes:
+        print(
+            f"nearfar: {subject} began elsewhere ({'; '.join(changes)}): it goes on, "
+            "but no longer as it would have there",
+            file=sys.stderr,
+        )
 
 
 def _holds_work(path: Path) -> bool:

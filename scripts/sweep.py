@@ -16,8 +16,9 @@ from agent.sweeps.ledger import SWEEP_FILE, Ledger, PlannedRun, RunRecord
 from agent.sweeps.plan import Plan, check_continuable, make_plan, record_plan
 from agent.sweeps.scheduler import Scheduler
 from agent.sweeps.table import failure_report
+from configs.load import save_config
 from configs.options import Options, Positive
-from configs.sweep import Sweep, make_sweep, read_sweep, save_sweep
+from configs.sweep import Sweep, make_sweep, read_sweep
 from envs.registry import default_action_repeat
 from scripts.live import LiveView
 from scripts.machine import disk
@@ -99,7 +100,7 @@ def _carry_out(
     ledger = Ledger.read(out)
     if ledger.records and (saved := _saved_in(out)):
         check_continuable(make_sweep(read_sweep(saved), saved), sweep)
-    save_sweep(sweep, out / SWEEP_FILE)
+    save_config(sweep, out / SWEEP_FILE)
     configs = plan.configs.values()
     engine = make_engine(options.engine, out, resources, configs=configs, slurm=options.slurm)
     ledger.open(engine=engine.name, jobs=resources.jobs)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from configs.load import ConfigError
 from configs.schema import Config
 from scripts.options import parse_config
-from scripts.run_directory import held_run_directory
+from scripts.run_directory import held_run_directory, note_changes
 from scripts.wiring import (
     check_task,
     choose_backend,
@@ -26,8 +26,8 @@ from scripts.wiring import (
 if TYPE_CHECKING:
     import torch
 
+    from agent.loading import Predecessor
     from agent.loop import TrainingResult
-    from agent.predecessor import Predecessor
     from envs.rendering import Backend
     from envs.spec import EnvSpec
     from world_model.encoder_file import LoadedEncoder
@@ -101,7 +101,7 @@ def _train(
     """Make the environments and hand everything to the loop."""
     from agent.loop import train
     from agent.seeding import Streams
-    from scripts.manifest import differences, make_manifest, with_earlier
+    from scripts.manifest import changes_since, make_manifest, with_earlier
 
     pictures = config.evaluation.videos and backend is not None
     with (
@@ -110,19 +110,15 @@ def _train(
     ):
         check_task(config, pool.env_spec)
         start = _starting_encoder(config, run_dir, pool.env_spec)
-        before = _predecessor(config, run_dir, pool.env_spec)
+        predecessor = _predecessor(config, run_dir, pool.env_spec)
         manifest = make_manifest(config, pool.env_spec, device, backend)
         if start is not None:
             manifest["encoder"] = {"path": config.encoder, "fingerprint": start.fingerprint}
-        if before is not None:
-            manifest["from"] = before.facts | {"episodes": _carry_over(before, run_dir, config, stop)}
+        if predecessor is not None:
+            carried = _carry_over(predecessor, run_dir, config, stop)
+            manifest["from"] = predecessor.facts | {"episodes": carried}
         manifest = with_earlier(manifest, run_dir / "manifest.json")
-        if changes := differences(manifest):
-            print(
-                f"nearfar: this run began elsewhere ({'; '.join(changes)}): it goes on, "
-                "but no longer as it would have there",
-                file=sys.stderr,
-            )
+        note_changes("this run", changes_since(manifest))
         return train(
             config,
             run_dir=run_dir,
@@ -133,47 +129,48 @@ def _train(
             manifest=manifest,
             stop=stop,
             encoder=None if start is None else start.encoder,
-            before=before,
+            predecessor=predecessor,
         )
 
 
 def _starting_encoder(config: Config, run_dir: Path, env_spec: EnvSpec) -> LoadedEncoder | None:
     """What the agent starts from; a run that goes on holds it in its checkpoint."""
     from agent import checkpoint
-    from agent.encoders import read_encoder
-    from agent.starting import check_fits
+    from agent.loading import read_encoder
+    from agent.warm_start import check_encoder_fits
 
     if config.encoder is None or checkpoint.latest(run_dir / "checkpoints"):
         return None
     loaded = read_encoder(config.encoder)
-    check_fits(loaded.encoder.facts, env_spec, config)
+    check_encoder_fits(loaded.encoder.facts, env_spec, config)
     return loaded
 
 
 def _predecessor(config: Config, run_dir: Path, env_spec: EnvSpec) -> Predecessor | None:
     """The run that this one starts from; one that goes on holds what it took over."""
     from agent import checkpoint
-    from agent.predecessor import check_follows, read_predecessor
+    from agent.loading import read_predecessor
+    from agent.warm_start import check_run_fits
 
     if config.from_run is None or checkpoint.latest(run_dir / "checkpoints"):
         return None
-    before = read_predecessor(config.from_run)
-    check_follows(before, env_spec, config)
-    return before
+    predecessor = read_predecessor(config.from_run)
+    check_run_fits(predecessor, env_spec, config)
+    return predecessor
 
 
-def _carry_over(before: Predecessor, run_dir: Path, config: Config, stop: StopFlag) -> int:
+def _carry_over(predecessor: Predecessor, run_dir: Path, config: Config, stop: StopFlag) -> int:
     """Take its episodes over, and say how many there were."""
-    from agent.carrying import carry_over
+    from agent.carried_episodes import carry_over
     from envs.relabelling import RelabellingError
 
     if config.from_replay == "none":
         return 0
-    if before.env_spec.task == config.task:
-        return carry_over(before, run_dir, config, None, stop)
+    if predecessor.env_spec.task == config.task:
+        return carry_over(predecessor, run_dir, config, None, stop)
     try:
-        with relabelling(config, before.env_spec.action_repeat) as relabel:
-            return carry_over(before, run_dir, config, relabel, stop)
+        with relabelling(config, predecessor.env_spec.action_repeat) as relabel:
+            return carry_over(predecessor, run_dir, config, relabel, stop)
     except RelabellingError as error:
         raise ConfigError(f"{error}; carry its model over alone: --from-replay none") from error
 

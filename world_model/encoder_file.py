@@ -19,7 +19,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from agent.checkpoint import write_atomically
+from agent.atomic import write_atomically
 from world_model.encoder import Encoder, EncoderFacts
 
 FORMAT = 1
@@ -89,7 +89,7 @@ def save_encoder(path: str | os.PathLike[str], encoder: Encoder, card: EncoderCa
     metadata = {"kind": KIND, "format": str(FORMAT), "facts": facts, "card": text, "fingerprint": print_}
     write_atomically(path, safetensors.torch.save(tensors, metadata))
     shown = {"fingerprint": print_, "facts": encoder.facts.model_dump(mode="json"), **asdict(card)}
-    write_atomically(path.with_suffix(".json"), f"{json.dumps(shown, indent=2)}\n".encode())
+    write_atomically(path.with_suffix(".json"), f"{json.dumps(shown, indent=2)}\n")
 
 
 def load_encoder(path: str | os.PathLike[str]) -> LoadedEncoder:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agent.checkpoint import write_atomically
+from agent.atomic import write_atomically
 from world_model.encoder import Encoder, perceived
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from world_model.checks import check_pair
 from world_model.losses import at_least_float32
 
 
@@ -27,7 +28,7 @@ def alignment(x: Tensor, y: Tensor, alpha: float = 2) -> Tensor:
 
     Source: Wang & Isola 2020, arXiv:2005.10242, section 4.1.
     """
-    _check_pairs(x, y)
+    check_pair("x", x, "y", y)
     x, y = (F.normalize(rows, dim=1) for rows in at_least_float32(x, y))
     distance: Tensor = torch.linalg.vector_norm(x - y, dim=1)
     return distance.pow(alpha).mean()
@@ -92,7 +93,7 @@ def retrieval_accuracy(query: Tensor, key: Tensor) -> Tensor:
     Raises:
         ValueError: shapes differ, or there is no row.
     """
-    _check_pairs(query, key)
+    check_pair("query", query, "key", key)
     with torch.autocast(query.device.type, enabled=False):
         query, key = (F.normalize(rows, dim=1) for rows in at_least_float32(query, key))
         cosine = query @ key.T
@@ -106,11 +107,3 @@ def retrieval_accuracy(query: Tensor, key: Tensor) -> Tensor:
 def _check_features(x: Tensor, least: int) -> None:
     if x.ndim != 2 or len(x) < least:
         raise ValueError(f"expected features (B, P) with B >= {least}, found {tuple(x.shape)}")
-
-
-def _check_pairs(x: Tensor, y: Tensor) -> None:
-    if x.shape != y.shape:
-        raise ValueError(
-            f"expected two tensors of one shape (B, P), found {tuple(x.shape)} and {tuple(y.shape)}"
-        )
-    _check_features(x, least=1)

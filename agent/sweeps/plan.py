@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.sweeps.ledger import Ledger, PlannedRun
-from configs.load import ConfigError, check_resumable
+from configs.load import ConfigError
+from configs.resuming import check_run
 from configs.schema import Config
 from configs.sweep import Sweep
 
@@ -87,7 +88,7 @@ def check_continuable(old: Sweep, new: Sweep) -> None:
         if variant not in old.variants:
             continue
         try:
-            check_resumable(old.config_of(variant), new.config_of(variant))
+            check_run(old.config_of(variant), new.config_of(variant))
         except ConfigError as error:
             raise ConfigError(f"variant {variant}: {error}") from error
 

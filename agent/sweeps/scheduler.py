@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
-from agent.progress import StopRequest
+from agent.stopping import StopRequest
 from agent.sweeps.ledger import Ledger, PlannedRun, RunRecord
 
 POLL_S = 0.5

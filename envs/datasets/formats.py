@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from agent.checkpoint import write_atomically
+from agent.atomic import write_atomically
 from envs.datasets.base import DatasetError, Reading, Sink, Source
 from envs.datasets.exorl import ExorlSink, ExorlSource
 from envs.datasets.images import ImagesSink, ImagesSource
@@ -154,4 +154,4 @@ def _hold(target: Path, plan: dict[str, Any]) -> None:
     if found is not None and found != plan:
         raise DatasetError(f"{target} holds an import of {found}, this is one of {plan}: give another target")
     if found is None:
-        write_atomically(path, json.dumps(plan, indent=2).encode())
+        write_atomically(path, json.dumps(plan, indent=2))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageSequence
 
-from agent.checkpoint import write_atomically
+from agent.atomic import write_atomically
 from envs.datasets import provenance
 from envs.datasets.base import MOST_BYTES, DatasetError, Reading, Sink, Source, in_order
 from envs.datasets.conversion import as_frames, resize

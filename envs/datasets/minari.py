@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from agent.checkpoint import write_atomically
+from agent.atomic import write_atomically
 from envs.datasets import provenance
 from envs.datasets.base import DatasetError, Reading, Sink, Source
 from envs.datasets.conversion import as_flags, as_frames, as_numbers
@@ -219,7 +219,7 @@ class MinariSink(Sink):
             "dataset_size": round(megabytes, 1),
             **self._spaces,
         }
-        write_atomically(self._folder / _METADATA, json.dumps(metadata).encode())
+        write_atomically(self._folder / _METADATA, json.dumps(metadata))
 
 
 def dataset_id_of(target: Path, root: Path) -> str:

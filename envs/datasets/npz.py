@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from agent.checkpoint import write_atomically
+from agent.atomic import write_atomically
 from envs.datasets.base import MOST_BYTES, DatasetError, number_of_bytes
 
 _MOST_MEMBERS = 100

@@ -297,24 +297,6 @@ def test_full_disk_keeps_the_older_file(call: str, tmp_path: Path, monkeypatch: 
     assert [entry.name for entry in tmp_path.iterdir()] == ["state.safetensors"]
 
 
-def test_content_is_on_disk_before_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
-    fsync, rename = os.fsync, os.replace
-
-    def logged_fsync(descriptor: int) -> None:
-        calls.append("fsync " + os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
-        fsync(descriptor)
-
-    def logged_replace(source: Path, target: Path) -> None:
-        calls.append("replace")
-        rename(source, target)
-
-    monkeypatch.setattr(os, "fsync", logged_fsync)
-    monkeypatch.setattr(os, "replace", logged_replace)
-    checkpoint.write_atomically(tmp_path / "file", b"content")
-    assert calls == ["fsync file.tmp", "replace", f"fsync {tmp_path.name}"]
-
-
 WRITER = """
 import torch
 from agent.checkpoint import save

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -50,7 +51,7 @@ def test_records_hold_what_was_logged(tmp_path: Path) -> None:
         logger.scalars(80, values, updates=10, seconds=1.23456)  # type: ignore[arg-type]
         logger.evaluation(80, [1.0, 2.0, 6.0], updates=10, seconds=1.5)
         logger.text("config", "text")
-        logger.video("video", np.zeros((2, 4, 4, 3), np.uint8), fps=10, frames=80)
+        logger.video("video", np.zeros((2, 4, 4, 3), np.uint8), fps=10, at=80)
         logger.layout({})
     (line,) = (tmp_path / "new" / "run" / "metrics.jsonl").read_text().splitlines()
     assert strict_json(line) == {
@@ -100,7 +101,7 @@ def test_resume_cuts_what_came_after_the_checkpoint(torn: str, tmp_path: Path) -
     for name in before:
         with open(tmp_path / name, "a") as file:
             file.write(torn)
-    with Logger(tmp_path, tensorboard=False, frames=16) as logger:
+    with Logger(tmp_path, tensorboard=False, start=16) as logger:
         assert (tmp_path / "metrics.jsonl").read_text() == "".join(
             before["metrics.jsonl"].splitlines(True)[:2]
         )
@@ -115,10 +116,32 @@ def test_evaluations_that_a_checkpoint_does_not_know_of_are_cut(tmp_path: Path) 
         for frames in (8, 16):
             write(logger, frames)
             logger.scalars(frames, {"eval/start_value": 1.0}, updates=1, seconds=0.1)
-    Logger(tmp_path, tensorboard=False, frames=16, evaluated_at=8).close()
+    Logger(tmp_path, tensorboard=False, start=16, evaluated_at=8).close()
     assert [line.split(",")[0] for line in (tmp_path / "eval.csv").read_text().splitlines()[1:]] == ["8"]
     kept = [(record["frames"], "eval/start_value" in record) for record in records(tmp_path)]
     assert kept == [(8, False), (8, True), (16, False)]
+
+
+def test_updates_as_the_axis(tmp_path: Path) -> None:
+    """As pretraining has it: no frames, no evaluations, and cut by updates."""
+    with Logger(tmp_path, axis="updates") as logger:
+        for updates in (5, 10, 15):
+            logger.scalars(updates, {"loss/contrast": updates / 2}, seconds=updates)
+        with pytest.raises(AssertionError, match="not over updates"):
+            logger.evaluation(5, [1.0], updates=5, seconds=1.0)
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"updates": 5, "seco')
+    with Logger(tmp_path, axis="updates", start=10) as logger:
+        logger.scalars(12, {"loss/contrast": 9.0}, seconds=12.0)
+    lines = [list(json.loads(line).items()) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == [
+        [("updates", 5), ("seconds", 5), ("loss/contrast", 2.5)],
+        [("updates", 10), ("seconds", 10), ("loss/contrast", 5.0)],
+        [("updates", 12), ("seconds", 12.0), ("loss/contrast", 9.0)],
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "tensorboard"]
+    shown = [(event.step, event.value) for event in events(tmp_path).Scalars("loss/contrast")]
+    assert shown == [(5, 2.5), (10, 5.0), (12, 9.0)]
 
 
 @pytest.mark.parametrize("torn", ["24,3,0.24", "24,3,0.240,11,9.4,", "24,3,0.240,11,9.4,3", "2"])
@@ -127,7 +150,7 @@ def test_torn_evaluation_is_dropped(torn: str, tmp_path: Path) -> None:
         write(logger, 16)
     before = (tmp_path / "eval.csv").read_text()
     (tmp_path / "eval.csv").write_text(before + torn)
-    Logger(tmp_path, tensorboard=False, frames=100).close()
+    Logger(tmp_path, tensorboard=False, start=100).close()
     assert (tmp_path / "eval.csv").read_text() == before
 
 
@@ -146,7 +169,7 @@ def test_failed_cut_leaves_the_records(tmp_path: Path, monkeypatch: pytest.Monke
     before = (tmp_path / "metrics.jsonl").read_text()
 
     def fail(*arguments: object) -> None:
-        raise OSError("no")
+        raise OSError(errno.ENOSPC, "no")
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="no"):
@@ -160,7 +183,7 @@ def test_tensorboard_shows_everything(tmp_path: Path) -> None:
         logger.layout({"losses": {"contrastive": ["Multiline", ["loss/temporal"]]}})
         logger.text("config", "# Options\n\n    seed: 1")
         write(logger, 8)
-        logger.video("eval/video", images, fps=20, frames=8)
+        logger.video("eval/video", images, fps=20, at=8)
     shown = events(tmp_path)
     assert [(e.step, e.value) for e in shown.Scalars("loss/temporal")] == [(8, 1.0)]
     assert [(e.step, round(e.value, 4)) for e in shown.Scalars("eval/return_mean")] == [(8, 5.6667)]
@@ -179,7 +202,7 @@ def test_tensorboard_hides_what_came_after_the_checkpoint(tmp_path: Path) -> Non
     with Logger(tmp_path) as logger:
         for frames in (8, 16, 24, 32):
             write(logger, frames)
-    with Logger(tmp_path, frames=16) as logger:
+    with Logger(tmp_path, start=16) as logger:
         logger.scalars(24, {"loss/temporal": 99.0}, updates=1, seconds=1.0)
     values = [(event.step, event.value) for event in events(tmp_path).Scalars("loss/temporal")]
     assert values == [(8, 1.0), (16, 2.0), (24, 99.0)]

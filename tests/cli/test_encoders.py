@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from agent import checkpoint
-from agent.encoders import encoder_of_run, read_encoder
+from agent.loading import encoder_of_run, read_encoder
 from agent.sweeps.plan import make_plan
 from configs.load import load_config
 from configs.schema import Config

@@ -48,9 +48,9 @@ def test_what_changes_the_numbers_is_told(
     tmp_path: Path, changes: dict[str, Any], expected: list[str]
 ) -> None:
     path = tmp_path / "manifest.json"
-    assert manifest.differences(manifest.with_earlier(facts(), path)) == []
+    assert manifest.changes_since(manifest.with_earlier(facts(), path)) == []
     path.write_text(json.dumps(facts()), encoding="utf-8")
-    assert manifest.differences(manifest.with_earlier(facts(**changes), path)) == expected
+    assert manifest.changes_since(manifest.with_earlier(facts(**changes), path)) == expected
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[]", "null"])

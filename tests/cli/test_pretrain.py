@@ -20,10 +20,11 @@ from world_model.encoder_file import load_encoder
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
-    "--model.latent-dim", "32", "--model.encoder.channels", "8", "--batch.size", "8", "--updates", "6",
+    "--model.latent-dim", "32", "--batch.size", "8", "--updates", "6",
     "--logging.every-updates", "3",
     "--logging.checkpoint-every-updates", "4", "--logging.no-progress", "--threads", "1",
 ]  # fmt: skip
+CHANNELS = ("--model.encoder.channels", "8")  # of an encoder of pixels
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pretrain(data: Path, out: Path, *flags: str) -> int:
-    return cli.main(["pretrain", "--data", str(data), "--out", str(out), *SMALL, *flags])
+    seen = () if "state" in flags else CHANNELS
+    return cli.main(["pretrain", "--data", str(data), "--out", str(out), *SMALL, *seen, *flags])
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:
@@ -93,7 +95,8 @@ def test_two_processes_make_the_encoder_of_one(data: Path, tmp_path: Path) -> No
     assert pretrain(data, tmp_path / "one", *flags) == 0
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
-        "-m", "scripts.cli", "pretrain", "--data", str(data), "--out", str(tmp_path / "two"), *SMALL, *flags,
+        "-m", "scripts.cli", "pretrain", "--data", str(data), "--out", str(tmp_path / "two"), *SMALL,
+        *CHANNELS, *flags,
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -116,6 +119,8 @@ def test_two_processes_make_the_encoder_of_one(data: Path, tmp_path: Path) -> No
         (["--positives.by", "both", "--positives.min-gap", "9"], "min_gap 9 exceeds max_gap 5"),
         (["--recipe", "curl"], "crop 84 is larger than the frames, 32 x 32"),
         (["--model.encoder.crop", "32"], "model.encoder.crop is 32, views.crop is 0"),
+        (["--obs", "state", "--recipe", "simclr"], "leave recipe and views out"),
+        (["--model.encoder.shift-padding", "0"], "use views.shift_padding"),
     ],
 )
 def test_mistakes_are_one_line(

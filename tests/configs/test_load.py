@@ -11,7 +11,6 @@ from configs.distractors import DistractorOptions
 from configs.load import (
     PRESET_DIRECTORY,
     ConfigError,
-    check_resumable,
     describe,
     load_config,
     load_preset,
@@ -162,55 +161,6 @@ def change(**values: Any) -> Config:
 
 
 @pytest.mark.parametrize(
-    "new",
-    [
-        change(),
-        change(frames=DEFAULT.frames + 1),
-        change(device="cpu"),
-        change(out="elsewhere", preset="cpu"),
-        change(logging={"progress": False, "every_updates": 1, "checkpoint_every_frames": 9}),
-        change(training={"threads": 3}),
-    ],
-)
-def test_run_may_go_on(new: Config) -> None:
-    check_resumable(Config(), new)
-
-
-def test_checkpoints_pace_several_environments() -> None:
-    """They wait for one another to save, so when they save changes what is recorded."""
-    with pytest.raises(ConfigError, match=r"logging\.checkpoint_every_frames was 5000, now 9"):
-        check_resumable(change(envs=2), change(envs=2, logging={"checkpoint_every_frames": 9}))
-
-
-@pytest.mark.parametrize(
-    ("new", "message"),
-    [
-        (change(seed=7), f"seed was {DEFAULT.seed}, now 7"),
-        (change(frames=9), f"frames was {DEFAULT.frames}, now 9"),
-        (
-            change(training={"threads": 3, "batch_size": 9}),
-            f"training.batch_size was {DEFAULT.training.batch_size}, now 9",
-        ),
-        (
-            change(world_model={"encoder": {"channels": 9}}),
-            f"world_model.encoder.channels was {DEFAULT.world_model.encoder.channels}, now 9",
-        ),
-        (change(action_repeat=4), "action_repeat was None, now 4"),
-    ],
-)
-def test_run_of_other_options_is_refused(new: Config, message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        check_resumable(Config(), new)
-    assert f"({message})" in str(caught.value), "that difference and no other"
-    assert "another --out" in str(caught.value)
-
-
-def test_all_differences_are_listed() -> None:
-    with pytest.raises(ConfigError, match=r"seed was 1, now 7; size was 64, now 84"):
-        check_resumable(Config(), change(seed=7, size=84))
-
-
-@pytest.mark.parametrize(
     ("text", "canonical"),
     [
         ("none", "none"),
@@ -260,11 +210,6 @@ def test_mistake_in_distractors_is_explained(text: str, message: str) -> None:
     with pytest.raises(ValidationError) as caught:
         change(distract=text)
     assert describe(caught.value).startswith(f"distract: {message}")
-
-
-def test_run_with_other_distractors_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"\(distract was none, now camera=easy\)"):
-        check_resumable(Config(), change(distract="camera=easy"))
 
 
 @pytest.mark.parametrize("objective", ["byol", "temporal", "none"])

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from configs.load import ConfigError
-from configs.sweep import Sweep, make_sweep, read_sweep, save_sweep, sweep_names
+from configs.load import ConfigError, save_config
+from configs.sweep import Sweep, make_sweep, read_sweep, sweep_names
 
 SMALL: dict[str, Any] = {
     "tasks": ["dmc/walker-walk"],
@@ -30,7 +30,7 @@ def test_options_are_dotted_or_grouped_and_the_variant_has_the_last_word() -> No
 def test_saved_sweep_says_the_same(tmp_path: Path) -> None:
     sweep = make_sweep(SMALL, "here")
     path = tmp_path / "sweep.yaml"
-    save_sweep(sweep, path)
+    save_config(sweep, path)
     assert make_sweep(read_sweep(str(path)), "there") == sweep
     assert list(make_sweep(read_sweep(str(path)), "there").variants) == ["short", "long"]
 

@@ -18,6 +18,7 @@ from world_model.batch import Batch, Latents
 from world_model.model import WorldModel
 from world_model.nearness import choose_far, is_near
 from world_model.objectives.base import Objective
+from world_model.objectives.distances import margin_of_both_pairs
 from world_model.objectives.reconstruction import Decoder, Reconstruction
 from world_model.objectives.registry import OBJECTIVES
 from world_model.objectives.supervised import Supervised
@@ -139,6 +140,17 @@ def test_triplet_and_margin_equal_loops(
                 expected.append((to_key**2 + max(0.0, 1 - to_far) ** 2) / 2)
         found = objective(batch, latents)["temporal"].detach()
         np.testing.assert_allclose(found, np.reshape(expected, (B, H)), rtol=1e-9)
+
+
+def test_margin_of_both_pairs_equals_loops() -> None:
+    query, key, negative = torch.randn(3, 9, 2, generator=torch.Generator().manual_seed(3)).double()
+    rows = zip(query.numpy(), key.numpy(), negative.numpy(), strict=True)
+    distances = [(float(np.linalg.norm(q - k)), float(np.linalg.norm(q - n))) for q, k, n in rows]
+    for margin in (0.5, 2.0):
+        expected = [(near**2 + max(0.0, margin - far) ** 2) / 2 for near, far in distances]
+        found = margin_of_both_pairs(query, key, negative, margin=margin)
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+        assert 0 < sum(far < margin for _, far in distances) < len(distances), "both sides of the hinge"
 
 
 def test_reconstruction_is_the_error_of_the_newest_frame(

@@ -10,12 +10,15 @@ import torch
 from pydantic import ValidationError
 
 from configs.pretrain import BatchOptions, OptimizerOptions, PretrainConfig
+from configs.views import find_recipe
+from configs.world_model import EncoderOptions
 from envs.episodes import EpisodeError
 from tests.points import Points, config_of
 from world_model.pretrain.optimizers import LARS, make_optimizer
 from world_model.pretrain.samples import Pairs, Windows
 from world_model.pretrain.schedule import learning_rate_factor, momentum_step
 from world_model.pretrain.source import Source
+from world_model.pretrain.views import KeyedViews
 
 
 def test_step_size_rises_and_falls() -> None:
@@ -138,10 +141,52 @@ def test_episodes_that_are_too_short_are_left_out_or_refused() -> None:
             "hidden_dim is for simclr, .* not for temporal",
         ),
         ({"method": "moco", "pairs": {"moco": "v3", "queue": 8}}, "moco v3 has no queue"),
+        ({"method": "moco", "pairs": {"moco": "v1", "hidden_dim": 8}}, "moco v1 has a linear projection"),
         ({"method": "clip", "obs": "state"}, "use obs pixels, not state"),
+        ({"method": "clip", "positives": {"by": "both"}}, "leave positives out"),
+        ({"positives": {"min_gap": 2}}, "by augmentation has no later .* use positives.by both"),
+        ({"model": {"horizon": 4}}, "model.horizon is for temporal, .* not for simclr: leave it out"),
+        ({"model": {"encoder": {"shift_padding": 15}}}, "leave it out, and use views.shift_padding"),
+        ({"obs": "state", "recipe": "simclr", "views": find_recipe("simclr")}, "obs state does not look"),
+        ({"obs": "state", "views": {"shift_padding": 4}}, "leave recipe and views out"),
+        ({"obs": "state", "model": {"encoder": {"channels": 8}}}, "channels is for obs with pixels, not"),
+        ({"model": {"encoder": {"proprio_noise": 0.5}}}, "proprio_noise is for obs with state, not for pix"),
+        ({"model": {"encoder": {"proprio_dropout": 0.5}}}, "proprio_dropout is for obs with state"),
+        (
+            {"obs": "state", "positives": {"by": "time"}, "model": {"encoder": {"proprio_noise": 0.5}}},
+            "as they are, without views and noise: leave recipe, views, model.encoder.proprio_noise and",
+        ),
+        ({"positives": {"by": "time"}, "views": find_recipe("none")}, "without views and noise"),
         ({"model": {"latent_dim": 20}}, "latent_dim 20 is not a multiple of simnorm_group 8"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         PretrainConfig(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"obs": "state", "model": {"encoder": {"proprio_noise": 0.5, "proprio_dropout": 0.1}}},
+        {"obs": "pixels+state", "views": find_recipe("simclr"), "model": {"encoder": {"channels": 8}}},
+        {"obs": "state", "method": "reconstruction", "model": {"encoder": {"channels": 8}}},
+        {"method": "triplet", "pairs": {"key_tau": 0.1, "key_schedule": "constant", "hidden_dim": 8}},
+        {"method": "supervised", "model": {"horizon": 1}},
+        {"positives": {"by": "both", "min_gap": 2}},
+    ],
+)
+def test_options_that_change_something_are_let_pass(options: dict[str, object]) -> None:
+    PretrainConfig(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("padding", [0, 15])
+def test_the_encoders_own_shift_is_none_of_the_views(padding: int) -> None:
+    """So that option is refused above."""
+    images = torch.randint(0, 256, (4, 9, 16, 16), dtype=torch.uint8)
+    views = [
+        KeyedViews(find_recipe("shift"), EncoderOptions(shift_padding=each), seed=1, update=2)
+        for each in (3, padding)
+    ]
+    seen = [each.images(images, torch.arange(4), 0) for each in views]
+    assert torch.equal(*seen) and not torch.equal(seen[0], images)

@@ -50,11 +50,12 @@ class Distances(Projected):
         }
 
 
-def margin_of_both_pairs(query: Tensor, key: Tensor, negative: Tensor) -> Tensor:
+def margin_of_both_pairs(query: Tensor, key: Tensor, negative: Tensor, *, margin: float = 1.0) -> Tensor:
     """The own key near, a far one at least a margin away, the mean of both pairs: (N, P) three times -> (N,).
 
     Source: Hadsell et al. 2006, "Dimensionality reduction by learning an invariant mapping".
     """
     is_negative = torch.arange(2 * len(query), device=query.device) >= len(query)
-    pairs = margin_contrastive(torch.cat((query, query)), torch.cat((key, negative)), is_negative)
+    x, y = torch.cat((query, query)), torch.cat((key, negative))
+    pairs = margin_contrastive(x, y, is_negative, margin=margin)
     return pairs.unflatten(0, (2, len(query))).mean(dim=0)

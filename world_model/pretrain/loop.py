@@ -9,14 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from agent import checkpoint
-from agent.logger import UpdateLogger
+from agent.logger import Logger
+from agent.stopping import StopRequest
 from configs.pretrain import PretrainConfig
 from world_model.divergence import check_finite
 from world_model.pretrain.parallel import Group
@@ -27,14 +28,6 @@ from world_model.pretrain.trainer import Trainer
 COLLAPSED = 0.5
 """Of the RankMe at the start: below it, a warning is given."""
 REMEDY = "lower --optimizer.learning-rate, and start afresh in another --out"
-
-
-class StopRequest(Protocol):
-    """Something that may ask pretraining to save and end."""
-
-    @property
-    def requested(self) -> bool:
-        """Whether it does."""
 
 
 @dataclass
@@ -92,7 +85,8 @@ def pretrain(
         log = None
         if group.rank == 0:
             logging = config.logging
-            log = UpdateLogger(directory, tensorboard=logging.tensorboard, updates=progress.update)
+            at = progress.update
+            log = Logger(directory, axis="updates", tensorboard=logging.tensorboard, start=at)
             stack.enter_context(log)
         start = time.monotonic() - progress.seconds
         bar = stack.enter_context(_bar(config, progress, group))
@@ -139,7 +133,7 @@ def _total(values: Mapping[str, Tensor]) -> float:
 def _report(
     values: dict[str, Tensor],
     progress: Progress,
-    log: UpdateLogger | None,
+    log: Logger | None,
     bar: tqdm[Any],
 ) -> None:
     """Write metrics, and warn once where the latents collapse."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -167,6 +168,13 @@ class Redundancy(PairMethod):
         return {"redundancy": self.loss(rows["view_1"], rows["view_2"])}
 
 
+class DistanceLoss(Protocol):
+    """A loss of distances, a value per row."""
+
+    def __call__(self, query: Tensor, key: Tensor, negative: Tensor, /, *, margin: float) -> Tensor:
+        """Queries, their own keys and far ones, (N, P) three times -> (N,)."""
+
+
 class Distances(_Matching):
     """Queries near their own keys, and away from one far key each: triplet, margin.
 
@@ -180,9 +188,9 @@ class Distances(_Matching):
         latent_dim: int,
         options: MethodOptions,
         *,
-        loss: Callable[[Tensor, Tensor, Tensor, float], Tensor],
+        loss: DistanceLoss,
     ) -> None:
-        """Use a loss of queries, keys, negatives, (N, P) three times, and a margin."""
+        """Use this loss."""
         super().__init__(encoder, latent_dim, options)
         self.loss = loss
 
@@ -191,5 +199,5 @@ class Distances(_Matching):
         episode, time = rows["episode"], rows["time"]
         near = is_near(episode, time, self.options.near_window)
         negative = rows["key"][choose_far(near, episode[:, None] == episode)]
-        loss = self.loss(rows["query"], rows["key"], negative, self.options.margin)
+        loss = self.loss(rows["query"], rows["key"], negative, margin=self.options.margin)
         return {"distance": loss.mean()}

@@ -5,33 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-import torch
-from torch import Tensor
-
 from configs.pretrain import MethodName, MethodOptions
 from configs.schema import ObsName
 from configs.world_model import ObjectiveName, WorldModelOptions
 from envs.spec import EnvSpec
 from world_model.encoder import Encoder
-from world_model.losses import margin_contrastive, triplet
+from world_model.losses import triplet
+from world_model.objectives.distances import margin_of_both_pairs
 from world_model.objectives.redundancy import barlow_twins_per_feature, vicreg_per_similarity
 from world_model.pretrain.clip import CLIP
 from world_model.pretrain.method import Method
 from world_model.pretrain.pairs import BYOL, Distances, MoCo, MoCo3, Redundancy, SimCLR
 from world_model.pretrain.world import Predictive, RowWise, Temporal
-
-
-def _triplet(query: Tensor, key: Tensor, negative: Tensor, margin: float) -> Tensor:
-    return triplet(query, key, negative, margin=margin)
-
-
-def _margin(query: Tensor, key: Tensor, negative: Tensor, margin: float) -> Tensor:
-    """The own key near, a far one at least a margin away; the mean of both pairs."""
-    none = torch.zeros(len(query), dtype=torch.bool, device=query.device)
-    near = margin_contrastive(query, key, none, margin=margin)
-    far = margin_contrastive(query, negative, ~none, margin=margin)
-    return (near + far) / 2
-
 
 _PAIRS: dict[MethodName, Callable[[Encoder, int, MethodOptions], Method]] = {
     "simclr": SimCLR,
@@ -39,8 +24,8 @@ _PAIRS: dict[MethodName, Callable[[Encoder, int, MethodOptions], Method]] = {
     "byol": BYOL,
     "barlow": partial(Redundancy, loss=barlow_twins_per_feature),
     "vicreg": partial(Redundancy, loss=vicreg_per_similarity),
-    "triplet": partial(Distances, loss=_triplet),
-    "margin": partial(Distances, loss=_margin),
+    "triplet": partial(Distances, loss=triplet),
+    "margin": partial(Distances, loss=margin_of_both_pairs),
 }
 _WORLD: dict[MethodName, tuple[Callable[[EnvSpec, WorldModelOptions, ObsName], Method], ObjectiveName]] = {
     "temporal": (Temporal, "temporal"),

@@ -125,27 +125,25 @@ class Temporal(WorldMethod):
     """The agent's dynamics term: imagined futures against the keys of all windows."""
 
     def embed_latents(self, batch: Batch, latents: Latents) -> Rows:
-        """Projections, and where and whether they were seen."""
+        """Projections of each decision, (B, H, P); where keys stand, and whether beyond an end, (B, H)."""
         query, key = self.world_model.objective.compared(latents)
+        episode, time = (each.unflatten(0, (-1, batch.horizon)) for each in batch.key_positions)
         return {
             "query": query[:, 1:],
             "key": key[:, 1:],
-            "episode": batch.episode,
-            "time": batch.time,
-            "terminated": batch.terminated,
+            "episode": episode,
+            "time": time,
+            "beyond": batch.is_beyond,
         }
 
     def losses(self, rows: Rows) -> dict[str, Tensor]:
         """Loss `temporal`."""
-        model, terminated = self.world_model, rows["terminated"]
+        model, beyond = self.world_model, rows["beyond"]
         objective = cast(Contrastive, model.objective)
         assert objective.temporal is not None
-        alive = torch.cat((torch.ones_like(terminated[:, :1]), ~terminated[:, :-1]), dim=1)
-        steps = torch.arange(1, terminated.shape[1] + 1, device=terminated.device)
-        episode = rows["episode"].repeat_interleave(len(steps))
-        time = (rows["time"][:, None] + steps).flatten()
-        loss = objective.temporal.compare(rows["query"], rows["key"], episode, time, ~alive.flatten())
-        return {"temporal": model.options.temporal_weight * model.reduce(loss.where(alive, 0.0))}
+        positions = (rows[name].flatten() for name in ("episode", "time", "beyond"))
+        loss = objective.temporal.compare(rows["query"], rows["key"], *positions)
+        return {"temporal": model.options.temporal_weight * model.reduce(loss.where(~beyond, 0.0))}
 
     def compared(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Projections one decision ahead."""

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from agent.predecessor import Predecessor
-from agent.progress import StopRequest
+from agent.loading import Predecessor
 from agent.replay import Replay
+from agent.stopping import StopRequest
 from configs.load import ConfigError
 from configs.schema import Config
 from envs.episodes import EpisodeStore
@@ -26,13 +26,13 @@ Relabel = Callable[[Episode], Episode]
 
 
 def carry_over(
-    before: Predecessor, run_dir: Path, config: Config, relabel: Relabel | None, stop: StopRequest
+    predecessor: Predecessor, run_dir: Path, config: Config, relabel: Relabel | None, stop: StopRequest
 ) -> int:
     """Fill a run's store of earlier episodes; one that an interrupted start left behind is made anew.
 
     Args:
-        before: the run whose newest episodes are taken, as many as find room in the replay, in their order:
-            those that it has taken over itself, and its own ones up to its checkpoint.
+        predecessor: the run whose newest episodes are taken, as many as find room in the replay, in their
+            order: those that it has taken over itself, and its own ones up to its checkpoint.
         run_dir: of the run that starts.
         config: of that run.
         relabel: gives an episode the rewards of the run's task; None: they are its own.
@@ -47,11 +47,11 @@ def carry_over(
     """
     target = EpisodeStore(run_dir / FOLDER)
     target.drop_after(0)
-    chosen = _newest(before, config.replay.capacity)
+    chosen = _newest(predecessor, config.replay.capacity)
     if not chosen:
         raise ConfigError(
-            f"{before.path} holds no episode that finds room in replay.capacity {config.replay.capacity}: "
-            "raise it, or carry no replay over: --from-replay none"
+            f"{predecessor.path} holds no episode that finds room in "
+            f"replay.capacity {config.replay.capacity}: raise it, or carry no replay over: --from-replay none"
         )
     shows_nothing = not config.logging.progress
     for store, identifier in tqdm(chosen, "carrying episodes over", disable=shows_nothing, leave=False):
@@ -63,11 +63,12 @@ def carry_over(
     return len(target)
 
 
-def _newest(before: Predecessor, capacity: int) -> list[tuple[EpisodeStore, int]]:
+def _newest(predecessor: Predecessor, capacity: int) -> list[tuple[EpisodeStore, int]]:
     """Episodes in the order of their ends that have so many observations together, at most."""
-    earlier, own = carried_episodes(before.config, before.path), EpisodeStore(before.path / "episodes")
+    earlier = open_carried_store(predecessor.config, predecessor.path)
+    own = EpisodeStore(predecessor.path / "episodes")
     episodes = [(earlier, identifier) for identifier in earlier.ids()] if earlier is not None else []
-    episodes += [(own, identifier) for identifier in own.ids() if identifier < before.stored_episodes]
+    episodes += [(own, identifier) for identifier in own.ids() if identifier < predecessor.stored_episodes]
     first = len(episodes)
     while first > 0:
         store, identifier = episodes[first - 1]
@@ -78,7 +79,7 @@ def _newest(before: Predecessor, capacity: int) -> list[tuple[EpisodeStore, int]
     return episodes[first:]
 
 
-def carried_episodes(config: Config, run_dir: Path) -> EpisodeStore | None:
+def open_carried_store(config: Config, run_dir: Path) -> EpisodeStore | None:
     """The store that `carry_over` filled; None for a run that takes no experience over."""
     if config.from_run is None or config.from_replay == "none":
         return None
@@ -90,7 +91,7 @@ def without_random_start(config: Config) -> Config:
     return config.model_copy(update={"training": config.training.model_copy(update={"random_frames": 0})})
 
 
-def refill(replay: Replay, before: EpisodeStore) -> None:
+def refill(replay: Replay, carried_store: EpisodeStore) -> None:
     """Begin an empty replay with earlier episodes, numbered from 0."""
-    steps = [before.layout(identifier).steps for identifier in before.ids()]
-    replay.restore(before, replay.laid_out(steps))
+    steps = [carried_store.layout(identifier).steps for identifier in carried_store.ids()]
+    replay.restore(carried_store, replay.laid_out(steps))

@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from agent.agent import Agent
-from agent.carrying import FOLDER, carried_episodes, carry_over
+from agent.carried_episodes import FOLDER, carry_over, open_carried_store
 from agent.checkpoint import CheckpointError
 from agent.curious import CuriousAgent, make_agent
+from agent.loading import read_predecessor
 from agent.loop import Loop
-from agent.predecessor import check_follows, earns_the_same, inherit, read_predecessor
 from agent.replay import Replay
 from agent.seeding import Streams
+from agent.warm_start import check_run_fits, earns_the_same, start_from_run
 from configs.curiosity import CuriosityOptions
 from configs.load import ConfigError, save_config
 from configs.schema import Config
@@ -107,16 +108,17 @@ def run(
     stop = Stop()
     pool = CountedPool(config.task, lengths, stop, stop_after)
     eval_pool = SerialPool(lambda i: Task(config.task, length=6), 1)
-    before = None
+    predecessor = None
     if starts and config.from_run is not None:
-        before = read_predecessor(config.from_run)
-        check_follows(before, pool.env_spec, config)
+        predecessor = read_predecessor(config.from_run)
+        check_run_fits(predecessor, pool.env_spec, config)
         if config.from_replay == "all":
-            carry_over(before, directory, config, None if config.task == "counting" else relabelled, stop)
+            relabel = None if config.task == "counting" else relabelled
+            carry_over(predecessor, directory, config, relabel, stop)
     streams = Streams(config.seed)
-    with Loop(config, directory, CPU, pool, eval_pool, streams, before=before) as loop:
+    with Loop(config, directory, CPU, pool, eval_pool, streams, predecessor=predecessor) as loop:
         save_config(config, directory / "config.yaml")
-        loop.announce({"versions": {}, **({"from": before.facts} if before else {})})
+        loop.announce({"versions": {}, **({"from": predecessor.facts} if predecessor else {})})
         loop.run(stop)
     return loop
 
@@ -138,15 +140,15 @@ def started(source: Path, config: Config) -> Agent:
     """An agent that has taken over what it may, and has not learnt yet."""
     torch.manual_seed(0)
     agent = Agent(Task(config.task).env_spec, config, CPU)
-    inherit(agent, read_predecessor(source))
+    start_from_run(agent, read_predecessor(source))
     return agent
 
 
 def loaded(source: Path) -> Agent:
     """The source's own agent."""
-    before = read_predecessor(source)
-    agent = Agent(before.env_spec, before.config, CPU)
-    agent.load_state_dict(before.agent)
+    predecessor = read_predecessor(source)
+    agent = Agent(predecessor.env_spec, predecessor.config, CPU)
+    agent.load_state_dict(predecessor.agent)
     return agent
 
 
@@ -229,33 +231,33 @@ def curious(config: Config, bonus: str, seed: int) -> CuriousAgent:
 def test_an_explorer_is_taken_over_where_both_have_the_same(source: Path, make_config: MakeConfig) -> None:
     """Without its memory, whose episodes have other numbers here."""
     config = make_config(from_run=str(source), task=OTHER)
-    before, theirs = read_predecessor(source), curious(config, "knn", 1).explorer.state_dict()
+    predecessor, theirs = read_predecessor(source), curious(config, "knn", 1).explorer.state_dict()
     agent = curious(config, "knn", 2)
     own = {name: each.clone() for name, each in agent.explorer.state_dict().items()}
-    inherit(agent, before)
+    start_from_run(agent, predecessor)
     torch.testing.assert_close(agent.explorer.state_dict(), own, rtol=0, atol=0)
-    options = before.config.model_copy(update={"curiosity": CuriosityOptions(bonus="knn")})
-    followed = replace(before, config=options, agent=before.agent | {"explorer": theirs})
-    inherit(agent, followed)
+    options = predecessor.config.model_copy(update={"curiosity": CuriosityOptions(bonus="knn")})
+    followed = replace(predecessor, config=options, agent=predecessor.agent | {"explorer": theirs})
+    start_from_run(agent, followed)
     expected = theirs | {name: each for name, each in own.items() if "memory" in name}
     torch.testing.assert_close(agent.explorer.state_dict(), expected, rtol=0, atol=0)
-    inherit(Agent(Task(OTHER).env_spec, config, CPU), followed)
+    start_from_run(Agent(Task(OTHER).env_spec, config, CPU), followed)
     other = curious(config, "contrastive", 2)
     own = {name: each.clone() for name, each in other.explorer.state_dict().items()}
-    inherit(other, followed)
+    start_from_run(other, followed)
     torch.testing.assert_close(other.explorer.state_dict(), own, rtol=0, atol=0)
 
 
 def test_what_explored_knows_nothing_of_rewards(source: Path, make_config: MakeConfig) -> None:
     """Of the same task, too: its critics never saw them."""
-    before = read_predecessor(source)
-    config = make_config(from_run=str(source), task=before.env_spec.task)
-    assert earns_the_same(before, config)
-    explored = replace(before, config=before.config.model_copy(update={"mode": "explore"}))
+    predecessor = read_predecessor(source)
+    config = make_config(from_run=str(source), task=predecessor.env_spec.task)
+    assert earns_the_same(predecessor, config)
+    explored = replace(predecessor, config=predecessor.config.model_copy(update={"mode": "explore"}))
     assert not earns_the_same(explored, config)
-    agent = Agent(Task(before.env_spec.task).env_spec, config, CPU)
+    agent = Agent(Task(predecessor.env_spec.task).env_spec, config, CPU)
     own = {name: each.clone() for name, each in agent.actor_critic.state_dict().items()}
-    inherit(agent, explored)
+    start_from_run(agent, explored)
     torch.testing.assert_close(agent.actor_critic.state_dict(), own, rtol=0, atol=0)
 
 
@@ -312,7 +314,7 @@ def test_without_replay_it_starts_at_random_as_configured(
     config = make_config(task=OTHER, from_run=str(source), from_replay="none", frames=30)
     loop = run(config, tmp_path / "run")
     assert (loop.progress.random_steps, loop.replay.observations) == (20, 33)
-    assert carried_episodes(config, tmp_path / "run") is None
+    assert open_carried_store(config, tmp_path / "run") is None
 
 
 def carried(run_dir: Path) -> list[tuple[str, int, float]]:
@@ -326,8 +328,8 @@ def test_the_newest_episodes_are_taken_that_find_room(
     source: Path, tmp_path: Path, make_config: MakeConfig
 ) -> None:
     config = make_config(from_run=str(source), task=OTHER, replay={"capacity": 35})
-    before = read_predecessor(source)
-    assert carry_over(before, tmp_path / "run", config, relabelled, Stop()) == 3
+    predecessor = read_predecessor(source)
+    assert carry_over(predecessor, tmp_path / "run", config, relabelled, Stop()) == 3
     theirs, ours = EpisodeStore(source / "episodes"), EpisodeStore(tmp_path / "run" / FOLDER)
     for mine, other in zip(ours.ids(), [3, 4, 5], strict=True):
         one, two = ours.read(mine), theirs.read(other)
@@ -338,7 +340,7 @@ def test_the_newest_episodes_are_taken_that_find_room(
     with pytest.raises(
         ConfigError, match=r"finds room in replay\.capacity 10: raise it, or .* --from-replay none"
     ):
-        carry_over(before, tmp_path / "run", few, relabelled, Stop())
+        carry_over(predecessor, tmp_path / "run", few, relabelled, Stop())
     assert not ours.file(0).exists(), "what was there is dropped first"
 
 
@@ -349,13 +351,15 @@ def test_what_a_run_has_taken_over_is_handed_on(
     config = make_config(task=OTHER, from_run=str(source), frames=20)
     run(config, tmp_path / "second")
     third = make_config(task=OTHER, from_run=str(tmp_path / "second"), frames=10)
-    before = read_predecessor(tmp_path / "second")
-    carry_over(replace(before, stored_episodes=1), tmp_path / "third", third, None, Stop())
+    predecessor = read_predecessor(tmp_path / "second")
+    carry_over(replace(predecessor, stored_episodes=1), tmp_path / "third", third, None, Stop())
     expected = [(OTHER, i, -1.0) for i in range(6)] + [(OTHER, 6, 1.0)]
     assert carried(tmp_path / "third") == expected
-    without = before.config.model_copy(update={"from_replay": "none"})  # what lies there is no part of it
-    assert carry_over(replace(before, config=without), tmp_path / "third", third, None, Stop()) == 2
-    assert before.frames == 60 + 20, "frames of both"
+    without = predecessor.config.model_copy(
+        update={"from_replay": "none"}
+    )  # what lies there is no part of it
+    assert carry_over(replace(predecessor, config=without), tmp_path / "third", third, None, Stop()) == 2
+    assert predecessor.frames == 60 + 20, "frames of both"
     manifest = json.loads((tmp_path / "second" / "manifest.json").read_text())
     assert manifest["from"] == {
         "path": str(source),
@@ -392,10 +396,10 @@ def test_a_stop_is_heeded_between_episodes(source: Path, tmp_path: Path, make_co
         stop.requested = episode.info.episode == 2
         return relabelled(episode)
 
-    before = read_predecessor(source)
-    assert carry_over(before, tmp_path / "run", config, stopping, stop) == 3
+    predecessor = read_predecessor(source)
+    assert carry_over(predecessor, tmp_path / "run", config, stopping, stop) == 3
     pool, eval_pool = (SerialPool(lambda i: Task(OTHER), 1) for _ in range(2))
-    with Loop(config, tmp_path / "run", CPU, pool, eval_pool, Streams(1), before=before) as loop:
+    with Loop(config, tmp_path / "run", CPU, pool, eval_pool, Streams(1), predecessor=predecessor) as loop:
         loop.announce({})
         assert not loop.run(stop).finished
     assert is_same(loop.agent.model.dynamics, loaded(source).model.dynamics), "nothing was learnt yet"
@@ -431,7 +435,7 @@ def test_a_run_that_does_not_fit(
     config = make_config(task=task, from_run="some/run", **options)
     env_spec = replace(Task(task).env_spec, **spec)
     with pytest.raises(ConfigError) as caught:
-        check_follows(read_predecessor(source), env_spec, config)
+        check_run_fits(read_predecessor(source), env_spec, config)
     assert expected in str(caught.value)
     assert "some/run" in str(caught.value) and "\n" not in str(caught.value)
 
@@ -443,7 +447,7 @@ def test_what_makes_no_difference_is_not_asked_for(source: Path, make_config: Ma
         {"look": "original", "from_replay": "none"},
     ):
         config = make_config(task=OTHER, from_run=str(source), **options)
-        check_follows(read_predecessor(source), Task(OTHER).env_spec, config)
+        check_run_fits(read_predecessor(source), Task(OTHER).env_spec, config)
 
 
 def test_a_place_without_a_run(tmp_path: Path, source: Path) -> None:

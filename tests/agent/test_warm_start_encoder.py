@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from agent import checkpoint, load_agent
 from agent.agent import Agent
 from agent.checkpoint import CheckpointError
-from agent.encoders import encoder_of_run, read_encoder
+from agent.loading import encoder_of_run, read_encoder
 from agent.loop import Loop
 from agent.seeding import Streams
-from agent.starting import check_fits, encoder_learns, start_from
+from agent.warm_start import check_encoder_fits, encoder_learns, start_from_encoder
 from configs.load import ConfigError, save_config
 from configs.schema import Config
 from envs.counting import CountingEnv
@@ -60,7 +60,7 @@ def started(env_spec: EnvSpec, config: Config) -> tuple[Agent, Tensor]:
     encoder = make_encoder(env_spec, config)
     torch.manual_seed(0)
     agent = Agent(env_spec, config, CPU)
-    start_from(agent, encoder)
+    start_from_encoder(agent, encoder)
     agent.learns_encoder = encoder_learns(config, 0)
     return agent, weights(encoder)
 
@@ -162,7 +162,7 @@ def test_an_encoder_that_does_not_fit(
     own = EncoderFacts.of(env_spec, config.world_model, config.obs)
     other = EncoderFacts.model_validate(own.model_dump() | facts)
     with pytest.raises(ConfigError) as caught:
-        check_fits(other, env_spec, config)
+        check_encoder_fits(other, env_spec, config)
     assert expected in str(caught.value)
     assert "some/encoder.safetensors" in str(caught.value)
 
@@ -173,14 +173,16 @@ def test_what_makes_no_difference_is_not_asked_for(env_spec: EnvSpec, tiny_confi
     own = EncoderFacts.of(env_spec, config.world_model, config.obs)
     encoder = {"channels": 4, "shift_padding": 0, "precision": "bfloat16", "proprio_noise": 1.0}
     changes = {"encoder": encoder, "proprio_dim": 0, "hidden_dim": 9}
-    check_fits(EncoderFacts.model_validate(own.model_dump() | changes), env_spec, config)
+    check_encoder_fits(EncoderFacts.model_validate(own.model_dump() | changes), env_spec, config)
 
 
 def test_an_encoder_of_another_tasks_vector(env_spec: EnvSpec, tiny_config: MakeConfig) -> None:
     config = tiny_config(encoder="file", obs="state")
     own = EncoderFacts.of(env_spec, config.world_model, config.obs)
     with pytest.raises(ConfigError, match="vector of length 7, not 5: take another one"):
-        check_fits(EncoderFacts.model_validate(own.model_dump() | {"proprio_dim": 7}), env_spec, config)
+        check_encoder_fits(
+            EncoderFacts.model_validate(own.model_dump() | {"proprio_dim": 7}), env_spec, config
+        )
 
 
 @pytest.fixture
