@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
-from agent.evaluation.probe import COLUMNS, GAPS, Probe, shown
-from agent.evaluation.probe_data import ProbeData
+from agent.evaluation.probe.data import ProbeData
+from agent.evaluation.probe.measures import COLUMNS, GAPS, Probe, shown
 
 
 def make_page(
@@ -24,7 +24,7 @@ def make_page(
     """
     import jinja2
 
-    source = resources.files("agent.evaluation").joinpath("probe.html").read_text(encoding="utf-8")
+    source = resources.files("agent.evaluation.probe").joinpath("page.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
