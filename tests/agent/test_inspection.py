@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from agent import checkpoint
 from agent.agent import Agent, Controller
 from agent.curious import CuriousAgent, make_agent
-from agent.evaluation.inspection import (
+from agent.evaluation.inspection.analysis import (
     Seen,
     candidate_plans,
     compared,
@@ -22,7 +22,7 @@ from agent.evaluation.inspection import (
     look_at,
     realised_returns,
 )
-from agent.evaluation.novelty import novelty
+from agent.evaluation.inspection.novelty import novelty
 from agent.planner import rollout
 from configs.load import dump_yaml
 from configs.schema import Config

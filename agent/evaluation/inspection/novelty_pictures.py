@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.evaluation.traces import Line, Panel, draw_under_frames
+from agent.evaluation.inspection.frame_panels import Line, Panel, draw_under_frames
 from envs.datasets.sheets import Row, draw_rows
 from envs.recording import Episode
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from agent.curious import CuriousAgent
-from agent.evaluation.inspection import look_at
+from agent.evaluation.inspection.analysis import look_at
 from envs.recording import Episode
 from world_model.curiosity import Arrivals
 
