@@ -13,7 +13,7 @@ import numpy as np
 
 from agent import checkpoint
 from agent.evaluation.pictures import episode_captions, write_gif
-from agent.evaluation.visits import stored_coverage
+from agent.evaluation.visits.state_coverage import stored_coverage
 from agent.logger import Logger
 from agent.progress import Progress
 from agent.rollout import EpisodeResult

@@ -18,7 +18,7 @@ from agent.evaluation.records import Curve, Note
 from agent.evaluation.study import Study
 
 if TYPE_CHECKING:
-    from agent.evaluation.visits import Survey
+    from agent.evaluation.visits.state_coverage import Survey
 
 MOST_MAPS = 12  # heat maps of a task
 _MAPS_BYTES = 1_000_000  # of the page, for the maps of all tasks
@@ -119,7 +119,7 @@ def _visitors(
     runs = [run for run in study.collection.curves if run.directory and _store_of(run).is_file()]
     if not runs:
         return [], []
-    from agent.evaluation.visits import survey  # which imports torch
+    from agent.evaluation.visits.state_coverage import survey  # which imports torch
     from envs.episodes import EpisodeError, EpisodeStore
 
     visitors, notes = [], []
@@ -168,7 +168,7 @@ def _row(task: str, variant: str, members: Sequence[Visitor]) -> VisitRow:
 
 def _draw_growth(study: Study, task: str, visitors: Sequence[Visitor], path: Path) -> Chart:
     """A line each run, in the colour of its variant."""
-    from agent.evaluation.visits_pictures import draw_growth
+    from agent.evaluation.visits.pictures import draw_growth
 
     looks, named, lines = looks_of(study.collection.variants), set[str](), []
     for visitor in visitors:
@@ -183,7 +183,7 @@ def _draw_growth(study: Study, task: str, visitors: Sequence[Visitor], path: Pat
 
 def _draw_maps(visitors: Sequence[Visitor], path: Path) -> Picture:
     """Maps of the runs side by side: the first seeds of every variant where they are many."""
-    from agent.evaluation.visits_pictures import draw_surveys
+    from agent.evaluation.visits.pictures import draw_surveys
 
     shown = [each for each in visitors if each.survey.map.axes == visitors[0].survey.map.axes]
     seen: dict[str, int] = defaultdict(int)

@@ -77,7 +77,7 @@ def described() -> dict[str, tuple[int, tuple[StateAxis, ...]]]:
 
 @cache
 def _table() -> dict[tuple[str, int], tuple[StateAxis, ...]]:
-    text = resources.files("agent.evaluation").joinpath("state_axes.yaml").read_text(encoding="utf-8")
+    text = resources.files("agent.evaluation.visits").joinpath("state_axes.yaml").read_text(encoding="utf-8")
     return {
         (task, int(entry["entries"])): tuple(_axis(name, *row) for name, row in entry["variables"].items())
         for task, entry in read_yaml(text).items()

@@ -2,7 +2,7 @@
 
 A joint grid over a whole physics state says nothing: with 18 variables of 30 cells each nearly every state
 has a cell to itself, and counting cells is counting states. So visits are counted over *all pairs* of the
-variables that `agent.evaluation.state_axes` names for a domain, each pair on a grid of `CELLS` x `CELLS`:
+variables that `state_axes.yaml` names for a domain, each pair on a grid of `CELLS` x `CELLS`:
 
 - **cells**: visited cells, summed over the pairs;
 - **entropy**: mean over the pairs of the entropy of the visits to the cells of a pair, in nats; at most
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.evaluation.state_axes import StateAxis, axes_of
+from agent.evaluation.visits.state_axes import StateAxis, axes_of
 from envs.episodes import EpisodeError, EpisodeStore
 from envs.recording import Episode
 
@@ -126,7 +126,7 @@ class Stage:
         return f"{self.frames:,} frames, {self.cells:,} cells, {self.entropy:.2f} nats"
 
 
-class Coverage:
+class StateCoverage:
     """What a sequence of episodes visited, and how that grew; nothing where there is no physics state."""
 
     def __init__(self) -> None:
@@ -170,9 +170,9 @@ def readable(store: EpisodeStore, problems: list[str], ids: Iterable[int] | None
             problems.append(f"{error}; left out of the visits")
 
 
-def stored_coverage(store: EpisodeStore) -> tuple[Coverage, list[str]]:
+def stored_coverage(store: EpisodeStore) -> tuple[StateCoverage, list[str]]:
     """What the episodes of a store visited, and what is wrong with those that cannot be read."""
-    coverage, problems = Coverage(), list[str]()
+    coverage, problems = StateCoverage(), list[str]()
     for episode in readable(store, problems):
         coverage.add(episode)
     return coverage, problems
@@ -190,7 +190,7 @@ class Survey:
     """
 
     source: str
-    coverage: Coverage
+    coverage: StateCoverage
     map: Visits
     problems: tuple[str, ...]
 
@@ -216,7 +216,7 @@ def survey(
         EpisodeError: no episode can be read.
         VariableError: a variable is none of the task's, or named twice.
     """
-    coverage, seen, problems = Coverage(), None, list[str]()
+    coverage, seen, problems = StateCoverage(), None, list[str]()
     for episode in readable(store, problems, progress(store.ids())):
         if coverage.add(episode) is None:
             return None

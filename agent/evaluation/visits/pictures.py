@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agent.evaluation.canvas import Look, picture, short_count, shortened
-from agent.evaluation.state_axes import StateAxis
 from agent.evaluation.style import FAINT, GREY, new_figure
+from agent.evaluation.visits.state_axes import StateAxis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-    from agent.evaluation.visits import Stage, Survey, Visits
+    from agent.evaluation.visits.state_coverage import Stage, Survey, Visits
 
 _ACROSS = 3  # maps side by side: where a page shows them, their text stays readable
 _SIDE, _GAP, _LEFT, _RIGHT, _TOP, _TITLE, _BOTTOM = 2.75, 0.25, 0.8, 1.05, 0.4, 0.5, 0.62  # inches
