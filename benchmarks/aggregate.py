@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.evaluation import album, report
-from agent.evaluation.bands import Estimation
-from agent.evaluation.collection import collect
-from agent.evaluation.finding import Input
-from agent.evaluation.foreign import Reading
-from agent.evaluation.study import Question, make_study
+from agent.evaluation.comparison import figure_files, report
+from agent.evaluation.comparison.csv_import import Reading
+from agent.evaluation.comparison.curve_intervals import Estimation
+from agent.evaluation.comparison.reading import collect
+from agent.evaluation.comparison.sources import Input
+from agent.evaluation.comparison.study import Question, make_study
 from scripts.machine import hardware, versions
 
 TASKS, VARIANTS, SEEDS, EVALUATIONS = 20, 5, 6, 200
@@ -59,7 +59,7 @@ def main() -> None:
         seconds["statistics"] = time.perf_counter() - start
         assert study is not None
         start = time.perf_counter()
-        page = report.make_page(study, album.draw_charts(study, Path(folder) / "figures"))
+        page = report.make_page(study, figure_files.draw_charts(study, Path(folder) / "figures"))
         seconds["pictures and page"] = time.perf_counter() - start
     result = {
         "runs": len(collection.curves),

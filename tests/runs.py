@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
-from agent.evaluation.collection import Collection, collect
-from agent.evaluation.finding import Input
-from agent.evaluation.foreign import Reading
+from agent.evaluation.comparison.csv_import import Reading
+from agent.evaluation.comparison.reading import Collection, collect
+from agent.evaluation.comparison.sources import Input
+from agent.evaluation.comparison.study import Study
 from agent.evaluation.runs import EVAL_HEADER
-from agent.evaluation.study import Study
 
 KNOWN = {"walker_walk": "dmc/walker-walk", "cartpole_swingup": "dmc/cartpole-swingup"}
 

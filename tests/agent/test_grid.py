@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent.evaluation.grid import MOST_POINTS, carried, make_grid, places, smoothed
-from agent.evaluation.records import Trace
+from agent.evaluation.comparison.grid import MOST_POINTS, carried, make_grid, places, smoothed
+from agent.evaluation.comparison.records import Trace
 
 NAN = np.nan
 

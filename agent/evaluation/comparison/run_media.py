@@ -14,8 +14,8 @@ from typing import Any
 
 from PIL import Image, ImageSequence, UnidentifiedImageError
 
+from agent.evaluation.comparison.records import Curve, Note
 from agent.evaluation.pictures import shared_palette
-from agent.evaluation.records import Curve, Note
 
 _TAIL_BYTES = 200_000  # of metrics.jsonl: the last 200 records or so
 _VIDEO_SIDE, _VIDEO_IMAGES = 160, 48

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agent.evaluation.finding import Input, Source, find_sources
-from agent.evaluation.foreign import Reading, read_csv
-from agent.evaluation.labels import automatic_labels
-from agent.evaluation.plans import Planned
-from agent.evaluation.records import Curve, Note, Row, Trace, read_rows
+from agent.evaluation.comparison.csv_import import Reading, read_csv
+from agent.evaluation.comparison.records import Curve, Note, Row, Trace, read_rows
+from agent.evaluation.comparison.sources import Input, Source, find_sources
+from agent.evaluation.comparison.sweep_plan import Planned
+from agent.evaluation.comparison.variant_labels import automatic_labels
 from agent.evaluation.runs import EVAL_HEADER, RunError, read_mapping, read_yaml
 from configs.schema import Config
 

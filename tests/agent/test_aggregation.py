@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.evaluation.bands import Estimation, make_band
+from agent.evaluation.comparison.aggregation import AGGREGATE, Scope, make_scopes
+from agent.evaluation.comparison.curve_intervals import Estimation, make_band
+from agent.evaluation.comparison.records import Note
+from agent.evaluation.comparison.scores import compare, profiles, reached, scorecard
 from agent.evaluation.intervals import bootstrap_band, paired_difference, t_interval
-from agent.evaluation.records import Note
-from agent.evaluation.scopes import AGGREGATE, Scope, make_scopes
-from agent.evaluation.scorecards import compare, profiles, reached, scorecard
 from agent.evaluation.statistics import iqm
 from tests.runs import collected, write_run
 

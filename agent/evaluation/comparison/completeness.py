@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from agent.evaluation.collection import Collection
-from agent.evaluation.records import CONDITIONS, Curve, Note
+from agent.evaluation.comparison.reading import Collection
+from agent.evaluation.comparison.records import CONDITIONS, Curve, Note
 
 Status = Literal["complete", "short", "crashed", "missing", "refused", "unplanned", ""]
 Pool = tuple[str, str]  # task and variant

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.evaluation.bands import Estimation
-from agent.evaluation.grid import Array, Axis, places
+from agent.evaluation.comparison.aggregation import Scope, scale_of
+from agent.evaluation.comparison.curve_intervals import Estimation
+from agent.evaluation.comparison.grid import Array, Axis, places
 from agent.evaluation.intervals import (
     PairedDifference,
     improvement_interval,
@@ -18,7 +19,6 @@ from agent.evaluation.intervals import (
     profile_band,
     t_interval,
 )
-from agent.evaluation.scopes import Scope, scale_of
 from agent.evaluation.statistics import (
     area_under_curve,
     bootstrap_interval,

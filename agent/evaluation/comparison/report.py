@@ -11,17 +11,17 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
-from agent.evaluation import charts
-from agent.evaluation.album import Chart
 from agent.evaluation.canvas import looks_of, short_count, short_time
-from agent.evaluation.exploration import Exploration
-from agent.evaluation.keepsakes import Picture, TimeShares, imaginations, time_shares, videos
+from agent.evaluation.comparison import plots
+from agent.evaluation.comparison.as_text import interval, place, score
+from agent.evaluation.comparison.figure_files import Chart
+from agent.evaluation.comparison.records import Note
+from agent.evaluation.comparison.run_media import Picture, TimeShares, imaginations, time_shares, videos
+from agent.evaluation.comparison.study import Study
+from agent.evaluation.comparison.svg import inlined
+from agent.evaluation.comparison.visited_states import Exploration
 from agent.evaluation.published import PublishedScore
-from agent.evaluation.records import Note
-from agent.evaluation.scoretable import interval, place, score
-from agent.evaluation.study import Study
 from agent.evaluation.tables import format_duration
-from agent.evaluation.vector import inlined
 
 PAGE_BYTES = 4_800_000
 """The page stays below 5 MB: what it shows beside numbers and curves gets the rest."""
@@ -81,7 +81,7 @@ def _render(
     """The page as HTML: no script, no address that a browser would fetch."""
     import jinja2
 
-    source = resources.files("agent.evaluation").joinpath("report.html").read_text(encoding="utf-8")
+    template = resources.files("agent.evaluation.comparison").joinpath("report.html")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -95,7 +95,7 @@ def _render(
         "place": lambda at: place(at, study),
         "pretty": lambda value: json.dumps(value, indent=1, sort_keys=True),
     }
-    return environment.from_string(source).render(
+    return environment.from_string(template.read_text(encoding="utf-8")).render(
         study=study,
         looks=looks_of(study.collection.variants),
         charts=_inline(drawn),
@@ -103,7 +103,7 @@ def _render(
         shares=shares,
         videos=moving,
         strips=strips,
-        title_of=charts.title_of,
+        title_of=plots.title_of,
         published=_published(study),
         inf=math.inf,
     )

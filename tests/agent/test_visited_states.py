@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agent.evaluation import exploration
-from agent.evaluation.exploration import MOST_MAPS, explore
-from agent.evaluation.report import make_page
-from agent.evaluation.study import Question, Study, make_study
+from agent.evaluation.comparison import visited_states
+from agent.evaluation.comparison.report import make_page
+from agent.evaluation.comparison.study import Question, Study, make_study
+from agent.evaluation.comparison.visited_states import MOST_MAPS, explore
 from envs.episodes import EpisodeStore
 from scripts import cli
 from tests.physics import make_episode
@@ -59,14 +59,14 @@ def test_rows_are_means_over_seeds(runs: Path, tmp_path: Path) -> None:
     assert one.entropies == pytest.approx((1.5 * np.log(2), 0.0))
     assert one.mean_entropy == pytest.approx(0.75 * np.log(2))
     assert (other.variant, other.cells) == ("gpu", (2,))
-    rows = list(csv.DictReader(io.StringIO(exploration.growth_csv(found))))
+    rows = list(csv.DictReader(io.StringIO(visited_states.growth_csv(found))))
     assert [(row["variant"], row["seed"], row["frames"], row["cells"]) for row in rows] == [
         ("cpu", "1", "10", "2"),
         ("cpu", "1", "20", "3"),
         ("cpu", "2", "10", "1"),
         ("gpu", "1", "10", "2"),
     ]
-    records = exploration.as_json(found)["visits"]
+    records = visited_states.as_json(found)["visits"]
     assert [each["mean_cells"] for each in records] == [2.0, 2.0]
     (chart,) = found.charts
     assert chart.path.with_name(f"{chart.path.name}.svg").is_file()
@@ -98,7 +98,7 @@ def test_without_episodes_nothing_is_said_and_nothing_drawn(runs: Path, tmp_path
     record(runs / "cpu-1", [0.0, 1.0], entries=0)
     found = explore(study, tmp_path / "figures")
     assert (found.rows, found.charts, found.maps, found.notes) == ((), (), (), ())
-    assert exploration.as_json(found) == {}
+    assert visited_states.as_json(found) == {}
     assert not (tmp_path / "figures").exists()
     page = make_page(study, [], found).html
     assert page == expected

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from agent.evaluation.canvas import short_count, short_time, shortened
-from agent.evaluation.charts import title_of
-from agent.evaluation.coverage import Cell
-from agent.evaluation.scorecards import Estimate, Scorecard
-from agent.evaluation.study import Findings, Study
+from agent.evaluation.comparison.completeness import Cell
+from agent.evaluation.comparison.plots import title_of
+from agent.evaluation.comparison.scores import Estimate, Scorecard
+from agent.evaluation.comparison.study import Findings, Study
 from agent.evaluation.tables import ruled
 
 NOTHING = "\N{EN DASH}"

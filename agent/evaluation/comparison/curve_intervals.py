@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.evaluation.grid import Array, Axis
+from agent.evaluation.comparison.aggregation import Scope
+from agent.evaluation.comparison.grid import Array, Axis
 from agent.evaluation.intervals import bootstrap_band, t_band
-from agent.evaluation.scopes import Scope
 from agent.evaluation.statistics import iqm, mean
 
 

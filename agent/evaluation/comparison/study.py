@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from agent.evaluation.bands import Band, Estimation, last_place, make_band
-from agent.evaluation.collection import Collection
-from agent.evaluation.coverage import CoverageRow, coverage_matrix, refuse_mixed
-from agent.evaluation.grid import Array, Axis, make_grid, places, smoothed
-from agent.evaluation.published import PublishedScore, published_scores
-from agent.evaluation.records import Note
-from agent.evaluation.scopes import Scope, make_scopes, scale_of
-from agent.evaluation.scorecards import (
+from agent.evaluation.comparison.aggregation import Scope, make_scopes, scale_of
+from agent.evaluation.comparison.completeness import CoverageRow, coverage_matrix, refuse_mixed
+from agent.evaluation.comparison.curve_intervals import Band, Estimation, last_place, make_band
+from agent.evaluation.comparison.grid import Array, Axis, make_grid, places, smoothed
+from agent.evaluation.comparison.reading import Collection
+from agent.evaluation.comparison.records import Note
+from agent.evaluation.comparison.scores import (
     Comparison,
     Profile,
     Reached,
@@ -24,6 +23,7 @@ from agent.evaluation.scorecards import (
     reached,
     scorecard,
 )
+from agent.evaluation.published import PublishedScore, published_scores
 
 CUSTOMARY_FRAMES = (100_000, 250_000, 500_000, 1_000_000)
 CUSTOMARY_THRESHOLDS = (0.5, 0.8)  # of the scale of a suite

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.evaluation.collection import Collection
-from agent.evaluation.grid import Array, Axis, carried, places
-from agent.evaluation.records import Curve, Note
+from agent.evaluation.comparison.grid import Array, Axis, carried, places
+from agent.evaluation.comparison.reading import Collection
+from agent.evaluation.comparison.records import Curve, Note
 
 SUITE_SCALES = {"dmc": 1000.0}
 """Suites whose returns can be aggregated over tasks -> the return that counts as 1."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.evaluation.coverage import coverage_matrix, refuse_mixed
+from agent.evaluation.comparison.completeness import coverage_matrix, refuse_mixed
 from tests.runs import collected, noted, write_run
 
 

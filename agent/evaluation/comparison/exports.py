@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from agent.evaluation.bands import Band
-from agent.evaluation.grid import Axis, places
-from agent.evaluation.records import CONDITIONS, Curve
-from agent.evaluation.scorecards import FAILURE, PROFILE_LEVELS
-from agent.evaluation.study import Findings, Study
+from agent.evaluation.comparison.curve_intervals import Band
+from agent.evaluation.comparison.grid import Axis, places
+from agent.evaluation.comparison.records import CONDITIONS, Curve
+from agent.evaluation.comparison.scores import FAILURE, PROFILE_LEVELS
+from agent.evaluation.comparison.study import Findings, Study
 
 POINT_COLUMNS = ("scope", "variant", "seed", "axis", "at", "value", "low", "high", "runs")
 

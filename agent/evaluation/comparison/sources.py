@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from agent.evaluation.plans import Planned, read_plan
-from agent.evaluation.records import Note
+from agent.evaluation.comparison.records import Note
+from agent.evaluation.comparison.sweep_plan import Planned, read_plan
 from agent.sweeps.ledger import SWEEP_FILE
 
 _RUN_FILES = {"config.yaml", "eval.csv", "manifest.json"}

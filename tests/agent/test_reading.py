@@ -38,9 +38,9 @@ def test_a_path_given_twice_counts_once_and_keeps_its_label(tmp_path: Path) -> N
 
 
 def test_the_folder_of_the_report_is_not_looked_into(tmp_path: Path) -> None:
-    from agent.evaluation.collection import collect
-    from agent.evaluation.finding import Input
-    from agent.evaluation.foreign import Reading
+    from agent.evaluation.comparison.csv_import import Reading
+    from agent.evaluation.comparison.reading import collect
+    from agent.evaluation.comparison.sources import Input
 
     write_run(tmp_path / "seed-1")
     (tmp_path / "report").mkdir()
@@ -227,7 +227,7 @@ def test_damage_of_a_sweep_is_named(tmp_path: Path) -> None:
 
 
 def test_paths_are_shown_without_what_lies_above_them() -> None:
-    from agent.evaluation.finding import _bases
+    from agent.evaluation.comparison.sources import _bases
 
     one, two = Path("/a/runs"), Path("/b/other")
     assert _bases([one, two]) == {one: Path("/a"), two: Path("/b")}
