@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from agent.evaluation.comparison import figure_files, report
-from agent.evaluation.comparison.csv_import import Reading
+from agent.evaluation.comparison.csv_import import CsvOptions
 from agent.evaluation.comparison.curve_intervals import Estimation
-from agent.evaluation.comparison.reading import collect
+from agent.evaluation.comparison.reading import read_runs
 from agent.evaluation.comparison.sources import Input
 from agent.evaluation.comparison.study import Question, make_study
 from scripts.machine import hardware, versions
@@ -52,17 +52,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         inputs = write_curves(Path(folder))
         start = time.perf_counter()
-        collection = collect(inputs, Reading(lambda name: name, None, {}), skipped=Path(folder) / "out")
+        run_set = read_runs(inputs, CsvOptions(lambda name: name, None, {}), skipped=Path(folder) / "out")
         seconds["reading"] = time.perf_counter() - start
         start = time.perf_counter()
-        study = make_study(collection, Question(methods=(), estimation=Estimation(resamples=2000)))
+        study = make_study(run_set, Question(methods=(), estimation=Estimation(resamples=2000)))
         seconds["statistics"] = time.perf_counter() - start
         assert study is not None
         start = time.perf_counter()
         page = report.make_page(study, figure_files.draw_charts(study, Path(folder) / "figures"))
         seconds["pictures and page"] = time.perf_counter() - start
     result = {
-        "runs": len(collection.curves),
+        "runs": len(run_set.curves),
         "evaluations": EVALUATIONS,
         "resamples": 2000,
         "page_bytes": len(page.html.encode()),

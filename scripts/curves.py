@@ -16,7 +16,7 @@ from configs.options import NonNegative, Options, Positive
 from scripts.options import parse_flags
 
 if TYPE_CHECKING:
-    from agent.evaluation.comparison.csv_import import Reading
+    from agent.evaluation.comparison.csv_import import CsvOptions
     from agent.evaluation.comparison.records import Note
     from agent.evaluation.comparison.sources import Input
     from agent.evaluation.comparison.study import Question, Study
@@ -56,16 +56,16 @@ class CurvesOptions(Options):
 def main(arguments: Sequence[str]) -> int:
     """Compare; see `nearfar curves --help`."""
     options = parse_flags(CurvesOptions, "nearfar curves", arguments)
-    question, inputs, reading = _question(options), _inputs(options), _reading(options)
+    question, inputs, csv_options = _question(options), _inputs(options), _csv_options(options)
 
-    from agent.evaluation.comparison.reading import collect
+    from agent.evaluation.comparison.reading import read_runs
     from agent.evaluation.comparison.study import make_study, unusable
 
     _make_directory(options.out)
-    collection = collect(inputs, reading, skipped=options.out, progress=_bar("reading"))
-    study = make_study(collection, question, _bar("statistics"))
+    run_set = read_runs(inputs, csv_options, skipped=options.out, progress=_bar("reading"))
+    study = make_study(run_set, question, _bar("statistics"))
     if study is None:
-        raise ConfigError(_nothing(unusable(collection, question)))
+        raise ConfigError(_nothing(unusable(run_set, question)))
     _write(study, options.out)
     return 0
 
@@ -117,8 +117,8 @@ def _inputs(options: CurvesOptions) -> list[Input]:
     return inputs
 
 
-def _reading(options: CurvesOptions) -> Reading:
-    from agent.evaluation.comparison.csv_import import Reading
+def _csv_options(options: CurvesOptions) -> CsvOptions:
+    from agent.evaluation.comparison.csv_import import CsvOptions
 
     repeats: dict[str, int] = {}
     for part in options.action_repeat.split(",") if options.action_repeat else ():
@@ -126,7 +126,7 @@ def _reading(options: CurvesOptions) -> Reading:
         if not number.strip().isdigit() or int(number) == 0:
             raise ConfigError(f"--action-repeat {options.action_repeat}: expected N or TASK=N,TASK=N")
         repeats[_canonical(task) or task.strip()] = int(number)
-    return Reading(_canonical, options.task, repeats)
+    return CsvOptions(_canonical, options.task, repeats)
 
 
 def _canonical(name: str) -> str | None:
@@ -185,7 +185,7 @@ def _write(study: Study, out: Path) -> None:
         (out / name).write_text(text, encoding="utf-8")
     for note in study.notes:
         print(f"nearfar: {note}", file=sys.stderr)
-    print(as_text.coverage_table(study), end="\n\n")
+    print(as_text.completeness_table(study), end="\n\n")
     print(as_text.score_tables(study))
     print(f"\nreport    {out / 'report.html'}\nnumbers   {out / 'summary.json'}, {out / 'curves.csv'}")
     print(f"pictures  {out / 'figures'}")

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from agent.evaluation.comparison.csv_import import Reading
-from agent.evaluation.comparison.reading import Collection, collect
+from agent.evaluation.comparison.csv_import import CsvOptions
+from agent.evaluation.comparison.reading import RunSet, read_runs
 from agent.evaluation.comparison.sources import Input
 from agent.evaluation.comparison.study import Study
 from agent.evaluation.runs import EVAL_HEADER
@@ -46,12 +46,12 @@ def write_run(
     return path
 
 
-def collected(*paths: Path, labels: Sequence[str | None] = (), **reading: Any) -> Collection:
+def collected(*paths: Path, labels: Sequence[str | None] = (), **reading: Any) -> RunSet:
     """What there is under some paths."""
     names = [*labels, *[None] * (len(paths) - len(labels))]
     inputs = [Input(path, label) for path, label in zip(paths, names, strict=True)]
-    return collect(inputs, Reading(canonical, **reading))
+    return read_runs(inputs, CsvOptions(canonical, **reading))
 
 
-def noted(collection: Collection | Study) -> list[str]:
-    return [str(note) for note in collection.notes]
+def noted(run_set: RunSet | Study) -> list[str]:
+    return [str(note) for note in run_set.notes]

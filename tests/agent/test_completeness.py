@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.evaluation.comparison.completeness import coverage_matrix, refuse_mixed
+from agent.evaluation.comparison.completeness import completeness_matrix
+from agent.evaluation.comparison.pooling import refuse_mixed
 from tests.runs import collected, noted, write_run
 
 
@@ -18,7 +19,7 @@ def test_every_run_that_could_be_there_has_a_cell(tmp_path: Path) -> None:
     write_run(tmp_path / "a3", {}, seed=3)
     write_run(tmp_path / "b1", seed=1, preset="gpu")
     write_run(tmp_path / "c1", seed=1, task="dmc/cartpole-swingup")
-    matrix = coverage_matrix(collected(tmp_path))
+    matrix = completeness_matrix(collected(tmp_path))
     assert statuses(matrix) == {
         ("dmc/cartpole-swingup", "cpu"): ["complete", "missing", "missing"],
         ("dmc/cartpole-swingup", "gpu"): ["unplanned", "", ""],
@@ -32,7 +33,7 @@ def test_every_run_that_could_be_there_has_a_cell(tmp_path: Path) -> None:
 def test_where_nobody_says_the_longest_run_is_the_target(tmp_path: Path) -> None:
     path = tmp_path / "walker-walk.csv"
     path.write_text("frames,reward,seed\n10,1,1\n20,1,1\n10,1,2\n")
-    (row,) = coverage_matrix(collected(path))
+    (row,) = completeness_matrix(collected(path))
     assert [cell.status for cell in row.cells] == ["complete", "short"]
 
 
@@ -58,7 +59,7 @@ def test_mixed_pools_are_refused(tmp_path: Path, change: dict[str, object], text
     assert refused == {("dmc/walker-walk", "cpu")}
     assert [curve.variant for curve in used.curves] == ["gpu"]
     assert noted(used)[0].startswith(f"dmc/walker-walk, cpu: refused, mixed {text}: such runs measure")
-    assert statuses(coverage_matrix(found, refused))["dmc/walker-walk", "cpu"] == ["refused"] * 3 + [""]
+    assert statuses(completeness_matrix(found, refused))["dmc/walker-walk", "cpu"] == ["refused"] * 3 + [""]
 
     used, refused = refuse_mixed(found, is_allowed=True)
     assert (len(used.curves), refused) == (4, set())

@@ -38,16 +38,16 @@ def test_a_path_given_twice_counts_once_and_keeps_its_label(tmp_path: Path) -> N
 
 
 def test_the_folder_of_the_report_is_not_looked_into(tmp_path: Path) -> None:
-    from agent.evaluation.comparison.csv_import import Reading
-    from agent.evaluation.comparison.reading import collect
+    from agent.evaluation.comparison.csv_import import CsvOptions
+    from agent.evaluation.comparison.reading import read_runs
     from agent.evaluation.comparison.sources import Input
 
     write_run(tmp_path / "seed-1")
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "curves.csv").write_text("scope,value\n")
     inputs = [Input(tmp_path)]
-    assert noted(collect(inputs, Reading(lambda name: None), skipped=tmp_path / "report")) == []
-    assert "CSV files beside runs are not read" in noted(collect(inputs, Reading(lambda name: None)))[0]
+    assert noted(read_runs(inputs, CsvOptions(lambda name: None), skipped=tmp_path / "report")) == []
+    assert "CSV files beside runs are not read" in noted(read_runs(inputs, CsvOptions(lambda name: None)))[0]
 
 
 HEAD = f"{EVAL_HEADER}\n10000,1,1,100,0,10\n"

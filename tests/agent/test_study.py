@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from agent.evaluation.comparison.as_text import coverage_table, score_tables
+from agent.evaluation.comparison.as_text import completeness_table, score_tables
 from agent.evaluation.comparison.curve_intervals import Estimation
 from agent.evaluation.comparison.exports import points_csv, summary
 from agent.evaluation.comparison.figure_files import draw_charts
 from agent.evaluation.comparison.report import PAGE_BYTES, make_page
-from agent.evaluation.comparison.run_media import imaginations, time_shares, videos
+from agent.evaluation.comparison.run_media import imaginations, videos
 from agent.evaluation.comparison.study import Question, Study, make_study, unusable
 from agent.evaluation.comparison.svg import inlined
+from agent.evaluation.comparison.time_shares import time_shares
 from tests.runs import collected, noted, write_run
 
 FAST = Question(estimation=Estimation(resamples=50))
@@ -113,7 +114,7 @@ def test_few_seeds_and_runs_that_ended_are_remarked(suite: Path) -> None:
 
 def test_tables_as_text(suite: Path) -> None:
     study = study_of(suite)
-    lines = coverage_table(study).splitlines()
+    lines = completeness_table(study).splitlines()
     assert lines[2].split() == [TASKS[0], "cpu", "20k", "short", "30k", "30k", "30k"]
     assert lines[3].split() == [TASKS[0], "gpu", "30k", "30k", "30k"]
     table = score_tables(study)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.evaluation.comparison.grid import Array, Axis, carried, places
-from agent.evaluation.comparison.reading import Collection
+from agent.evaluation.comparison.reading import RunSet
 from agent.evaluation.comparison.records import Curve, Note
 
 SUITE_SCALES = {"dmc": 1000.0}
@@ -60,10 +60,10 @@ def scale_of(task: str) -> float | None:
     return SUITE_SCALES.get(task.partition("/")[0])
 
 
-def make_scopes(collection: Collection) -> tuple[list[Scope], list[Note]]:
+def make_scopes(run_set: RunSet) -> tuple[list[Scope], list[Note]]:
     """The aggregate first, where there is one, then each task; and what the aggregate leaves out."""
-    tables: dict[str, dict[str, dict[int, Curve]]] = {task: {} for task in collection.tasks}
-    for curve in collection.curves:
+    tables: dict[str, dict[str, dict[int, Curve]]] = {task: {} for task in run_set.tasks}
+    for curve in run_set.curves:
         tables[curve.task].setdefault(curve.variant, {})[curve.seed] = curve
     alone = [
         Scope(
@@ -72,13 +72,13 @@ def make_scopes(collection: Collection) -> tuple[list[Scope], list[Note]]:
             1.0,
             {
                 variant: {seed: (curve,) for seed, curve in table[variant].items()}
-                for variant in collection.variants
+                for variant in run_set.variants
                 if variant in table
             },
         )
         for task, table in tables.items()
     ]
-    aggregate, notes = _make_aggregate(collection.variants, tables)
+    aggregate, notes = _make_aggregate(run_set.variants, tables)
     return ([aggregate] if aggregate else []) + alone, notes
 
 

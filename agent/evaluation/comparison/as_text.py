@@ -27,16 +27,17 @@ def score_tables(study: Study) -> str:
     return "\n\n".join(tables)
 
 
-def coverage_table(study: Study) -> str:
+def completeness_table(study: Study) -> str:
     """Frames of each run's last evaluation, by task, variant and seed."""
-    seeds = [f"seed {cell.seed}" for cell in study.coverage[0].cells]
+    seeds = [f"seed {cell.seed}" for cell in study.completeness[0].cells]
     rows = [
-        (row.task, shortened(row.variant), *(_covered(cell) for cell in row.cells)) for row in study.coverage
+        (row.task, shortened(row.variant), *(_cell_text(cell) for cell in row.cells))
+        for row in study.completeness
     ]
     return ruled([("task", "variant", *seeds), *rows], left=2)
 
 
-def _covered(cell: Cell) -> str:
+def _cell_text(cell: Cell) -> str:
     if cell.last_frames is None:
         return {"unplanned": "no run"}.get(cell.status, cell.status)
     last = short_count(cell.last_frames)

@@ -27,7 +27,7 @@ _ALL_TASKS = ""
 
 
 @dataclass(frozen=True)
-class Reading:
+class CsvOptions:
     """What the user says about CSV files.
 
     Attributes:
@@ -59,14 +59,14 @@ class _Table:
 
 
 def read_csv(
-    path: Path, source: str, reading: Reading, label: str | None = None
+    path: Path, source: str, options: CsvOptions, label: str | None = None
 ) -> tuple[list[Curve], list[Note]]:
     """Read the runs of a CSV file.
 
     Args:
         path: the file.
         source: how it is shown.
-        reading: what the user says about such files.
+        options: what the user says about such files.
         label: variant of all its rows, before its methods where it holds several; unset: its column for
             methods, or else its name.
 
@@ -75,14 +75,14 @@ def read_csv(
     """
     try:
         table = _read_table(path)
-        groups = _groups(table, *_from_name(path, reading.canonical), reading, label)
+        groups = _groups(table, *_from_name(path, options.canonical), options, label)
     except (TableError, csv.Error) as error:
         return [], [Note(source, str(error))]
     notes = [Note(source, text, is_loss=False) for text in table.notes]
     curves = []
     for (task, variant, seed), rows in groups.items():
         try:
-            curves.append(_curve(task, variant, seed, rows, table, reading, source, notes))
+            curves.append(_curve(task, variant, seed, rows, table, options, source, notes))
         except TableError as error:
             notes.append(Note(f"{source}, {task}, {variant}, seed {seed}", str(error)))
     return curves, list(dict.fromkeys(notes))
@@ -146,11 +146,11 @@ def _from_name(path: Path, canonical: Callable[[str], str | None]) -> tuple[str 
 
 
 def _groups(
-    table: _Table, task: str | None, name: str, seed: int | None, reading: Reading, label: str | None
+    table: _Table, task: str | None, name: str, seed: int | None, options: CsvOptions, label: str | None
 ) -> dict[tuple[str, str, str], list[tuple[int, dict[str, str]]]]:
     """Rows by task, variant and seed, each in the order of the file."""
     columns = table.columns
-    task = (reading.task and (reading.canonical(reading.task) or reading.task)) or task
+    task = (options.task and (options.canonical(options.task) or options.task)) or task
     if "task" not in columns and task is None:
         raise TableError("names no task, neither in a column nor in its name: give --task TASK")
     if "seed" not in columns and seed is None:
@@ -162,7 +162,7 @@ def _groups(
         method = cells[columns["method"]] if "method" in columns else ""
         variant = f"{label}, {method}" if label and several else label or method or name
         key = (
-            (reading.canonical(own) or own) if own else str(task),
+            (options.canonical(own) or own) if own else str(task),
             variant,
             cells[columns["seed"]] if "seed" in columns else str(seed or 0),
         )
@@ -176,7 +176,7 @@ def _curve(
     seed: str,
     rows: list[tuple[int, dict[str, str]]],
     table: _Table,
-    reading: Reading,
+    options: CsvOptions,
     source: str,
     notes: list[Note],
 ) -> Curve:
@@ -187,7 +187,7 @@ def _curve(
     """
     if not re.fullmatch(r"\d+(\.0*)?", seed):
         raise TableError(f"seed {seed!r} is no whole number")
-    repeat = _repeat(task, rows, table.columns, reading)
+    repeat = _repeat(task, rows, table.columns, options)
     counter = table.columns.get("frames") or table.columns["step"]
     scale = 1 if "frames" in table.columns else repeat
     if scale is None:
@@ -205,11 +205,11 @@ def _curve(
 
 
 def _repeat(
-    task: str, rows: list[tuple[int, dict[str, str]]], columns: Mapping[str, str], reading: Reading
+    task: str, rows: list[tuple[int, dict[str, str]]], columns: Mapping[str, str], options: CsvOptions
 ) -> int | None:
     """Frames a decision lasts: of the file's column, or else as the user says; None where nobody does."""
     if "action repeat" not in columns:
-        return reading.repeat_of(task)
+        return options.repeat_of(task)
     found = sorted({cells[columns["action repeat"]] for _, cells in rows})
     if len(found) != 1 or not re.fullmatch(r"[1-9]\d*", found[0]):
         raise TableError(f"expected one whole number as action repeat, found {', '.join(found)}")

@@ -65,7 +65,7 @@ def file_names(scopes: Sequence[str]) -> dict[str, str]:
 
 
 def _draw_curves(study: Study, found: Findings, base: Path) -> list[Chart]:
-    looks, axis, scope = looks_of(study.collection.variants), study.question.axis, found.scope
+    looks, axis, scope = looks_of(study.run_set.variants), study.question.axis, found.scope
     drawn = []
     if any(band.runs.any() for band in found.bands.values()):
         path = base.with_name(f"{base.name}-{axis}")
@@ -90,7 +90,7 @@ def _curve_text(study: Study, found: Findings) -> str:
 
 
 def _draw_numbers(study: Study, found: Findings, base: Path) -> list[Chart]:
-    looks, axis, scope = looks_of(study.collection.variants), study.question.axis, found.scope
+    looks, axis, scope = looks_of(study.run_set.variants), study.question.axis, found.scope
     drawn = []
     for at, cards in found.cards.items():
         path = base.with_name(f"{base.name}-bars-{at:.0f}")

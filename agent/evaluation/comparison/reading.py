@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agent.evaluation.comparison.csv_import import Reading, read_csv
+from agent.evaluation.comparison.csv_import import CsvOptions, read_csv
 from agent.evaluation.comparison.records import Curve, Note, Row, Trace, read_rows
 from agent.evaluation.comparison.sources import Input, Source, find_sources
 from agent.evaluation.comparison.sweep_plan import Planned
@@ -30,7 +30,7 @@ class Absent(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Collection:
+class RunSet:
     """What was found.
 
     Attributes:
@@ -68,18 +68,18 @@ class _Run:
         return self.source.planned is not None and self.source.planned.has_crashed
 
 
-def collect(
+def read_runs(
     inputs: Sequence[Input],
-    reading: Reading,
+    csv_options: CsvOptions,
     *,
     skipped: Path | None = None,
     progress: Callable[[Sequence[Source]], Iterable[Source]] = iter,
-) -> Collection:
+) -> RunSet:
     """Read everything under some paths.
 
     Args:
         inputs: what to read; their order makes no difference.
-        reading: what the user says about CSV files.
+        csv_options: what the user says about CSV files.
         skipped: a directory not to look into.
         progress: goes through the sources and shows how far it is.
 
@@ -92,7 +92,7 @@ def collect(
     curves: list[Curve] = []
     for source in progress([*sources.runs.values(), *sources.tables.values()]):
         if source.shown in sources.tables:
-            found, problems = read_csv(source.path, source.shown, reading, source.label)
+            found, problems = read_csv(source.path, source.shown, csv_options, source.label)
             curves += found
             notes += problems
         elif run := _read_run(source, notes):
@@ -105,7 +105,7 @@ def collect(
     absent = _absent(kept, runs, planned)
     names = {curve.variant for curve in kept} | {each.variant for each in absent}
     variants = _ordered(names, [variant for _, variant in planned])
-    return Collection(tuple(kept), absent, tuple(notes), tuple(variants))
+    return RunSet(tuple(kept), absent, tuple(notes), tuple(variants))
 
 
 def _absent(

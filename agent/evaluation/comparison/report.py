@@ -16,9 +16,10 @@ from agent.evaluation.comparison import plots
 from agent.evaluation.comparison.as_text import interval, place, score
 from agent.evaluation.comparison.figure_files import Chart
 from agent.evaluation.comparison.records import Note
-from agent.evaluation.comparison.run_media import Picture, TimeShares, imaginations, time_shares, videos
+from agent.evaluation.comparison.run_media import Picture, imaginations, videos
 from agent.evaluation.comparison.study import Study
 from agent.evaluation.comparison.svg import inlined
+from agent.evaluation.comparison.time_shares import TimeShares, time_shares
 from agent.evaluation.comparison.visited_states import Exploration
 from agent.evaluation.published import PublishedScore
 from agent.evaluation.tables import format_duration
@@ -54,7 +55,7 @@ def make_page(study: Study, drawn: Sequence[Chart], explored: Exploration = _NOT
         explored: what its runs visited, with pictures of its own.
     """
     drawn = [*drawn, *explored.charts]
-    curves = study.collection.curves
+    curves = study.run_set.curves
     shares, notes = time_shares(curves)
     room = (PAGE_BYTES - len(_render(study, drawn, explored, shares).encode())) * 3 // 4  # as base64
     moving, more = videos(curves, room // 2)
@@ -97,7 +98,7 @@ def _render(
     }
     return environment.from_string(template.read_text(encoding="utf-8")).render(
         study=study,
-        looks=looks_of(study.collection.variants),
+        looks=looks_of(study.run_set.variants),
         charts=_inline(drawn),
         explored=explored,
         shares=shares,

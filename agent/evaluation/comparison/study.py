@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agent.evaluation.comparison.aggregation import Scope, make_scopes, scale_of
-from agent.evaluation.comparison.completeness import CoverageRow, coverage_matrix, refuse_mixed
+from agent.evaluation.comparison.completeness import CompletenessRow, completeness_matrix
 from agent.evaluation.comparison.curve_intervals import Band, Estimation, last_place, make_band
 from agent.evaluation.comparison.grid import Array, Axis, make_grid, places, smoothed
-from agent.evaluation.comparison.reading import Collection
+from agent.evaluation.comparison.pooling import refuse_mixed
+from agent.evaluation.comparison.reading import RunSet
 from agent.evaluation.comparison.records import Note
 from agent.evaluation.comparison.scores import (
     Comparison,
@@ -89,16 +90,16 @@ class Study:
 
     Attributes:
         question: what was asked, with the places and thresholds that were chosen.
-        collection: the runs that are used.
-        coverage: all that could be there.
+        run_set: the runs that are used.
+        completeness: all that could be there.
         notes: what was left out, mended, or speaks against the numbers.
         findings: of the aggregate, if there is one, then of each task.
         grid: of the curves.
     """
 
     question: Question
-    collection: Collection
-    coverage: tuple[CoverageRow, ...]
+    run_set: RunSet
+    completeness: tuple[CompletenessRow, ...]
     notes: tuple[Note, ...]
     findings: tuple[Findings, ...]
     grid: Array
@@ -111,22 +112,22 @@ class Study:
 
 
 def make_study(
-    collection: Collection,
+    run_set: RunSet,
     question: Question,
     progress: Callable[[Sequence[Scope]], Iterable[Scope]] = iter,
 ) -> Study | None:
     """Work out a comparison.
 
     Args:
-        collection: what was found.
+        run_set: what was found.
         question: what is asked.
         progress: goes through the scopes and shows how far it is.
 
     Returns:
         The study; None where no run can be used, in which case nothing could be drawn.
     """
-    used, refused = refuse_mixed(collection, is_allowed=question.allow_mixed)
-    coverage = coverage_matrix(collection, refused)
+    used, refused = refuse_mixed(run_set, is_allowed=question.allow_mixed)
+    completeness = completeness_matrix(run_set, refused)
     used = _on_axis(used, question.axis)
     if not used.curves:
         return None
@@ -138,21 +139,21 @@ def make_study(
     findings = tuple(_find(scope, by_name[scope.name], grid, question) for scope in progress(scopes))
     notes = [*used.notes, *notes, *_few_seeds(scopes), *_unreached(used, question)]
     notes += _unpublished(findings, question)
-    return Study(question, used, coverage, tuple(notes), findings, grid)
+    return Study(question, used, completeness, tuple(notes), findings, grid)
 
 
-def unusable(collection: Collection, question: Question) -> list[Note]:
-    """Why nothing of a collection can be used."""
-    used, _ = refuse_mixed(collection, is_allowed=question.allow_mixed)
+def unusable(run_set: RunSet, question: Question) -> list[Note]:
+    """Why none of the runs can be used."""
+    used, _ = refuse_mixed(run_set, is_allowed=question.allow_mixed)
     return list(_on_axis(used, question.axis).notes)
 
 
-def default_places(collection: Collection, scopes: Sequence[Scope], axis: Axis) -> tuple[float, ...]:
+def default_places(run_set: RunSet, scopes: Sequence[Scope], axis: Axis) -> tuple[float, ...]:
     """Customary frames that half of the runs or more reach, elsewhere the end that half of them reach.
 
     To these comes the furthest place that an aggregate reaches, if it reaches none of them.
     """
-    ends = np.sort([places(curve.trace, axis)[-1] for curve in collection.curves])
+    ends = np.sort([places(curve.trace, axis)[-1] for curve in run_set.curves])
     by_half = float(ends[len(ends) // 2])
     chosen = {float(each) for each in CUSTOMARY_FRAMES if each <= by_half and axis == "frames"} or {by_half}
     for scope in scopes:
@@ -166,24 +167,24 @@ def default_places(collection: Collection, scopes: Sequence[Scope], axis: Axis) 
     return tuple(sorted(chosen))
 
 
-def _on_axis(collection: Collection, axis: Axis) -> Collection:
+def _on_axis(run_set: RunSet, axis: Axis) -> RunSet:
     """Runs that say where they are on an axis; the notes name the others."""
-    kept, notes = [], list(collection.notes)
-    for curve in collection.curves:
+    kept, notes = [], list(run_set.notes)
+    for curve in run_set.curves:
         try:
             places(curve.trace, axis)
             kept.append(curve)
         except ValueError as error:
             notes.append(Note(curve.source, f"{error}: left out"))
-    return replace(collection, curves=tuple(kept), notes=tuple(notes))
+    return replace(run_set, curves=tuple(kept), notes=tuple(notes))
 
 
-def _smooth(collection: Collection, window: int) -> Collection:
+def _smooth(run_set: RunSet, window: int) -> RunSet:
     curves = (
         replace(curve, trace=replace(curve.trace, returns=smoothed(curve.trace.returns, window)))
-        for curve in collection.curves
+        for curve in run_set.curves
     )
-    return replace(collection, curves=tuple(curves))
+    return replace(run_set, curves=tuple(curves))
 
 
 def _find(scope: Scope, drawn: Scope, grid: Array, question: Question) -> Findings:
@@ -269,12 +270,12 @@ def _few_seeds(scopes: Sequence[Scope]) -> list[Note]:
     return [Note("few seeds", text, is_loss=False)]
 
 
-def _unreached(collection: Collection, question: Question) -> list[Note]:
+def _unreached(run_set: RunSet, question: Question) -> list[Note]:
     """Places at which some runs have no score, because they ended before or began to be evaluated after."""
     notes = []
-    total = len(collection.curves)
+    total = len(run_set.curves)
     for at in question.at or ():
-        found = [places(curve.trace, question.axis) for curve in collection.curves]
+        found = [places(curve.trace, question.axis) for curve in run_set.curves]
         for count, what in (
             (sum(x[-1] < at for x in found), "end before"),
             (sum(x[0] > at for x in found), "are evaluated first after it"),

@@ -116,7 +116,7 @@ def _visitors(
     study: Study, progress: Callable[[Sequence[Curve]], Iterable[Curve]]
 ) -> tuple[list[Visitor], list[Note]]:
     """Runs with physics states, and what is wrong with their episodes."""
-    runs = [run for run in study.collection.curves if run.directory and _store_of(run).is_file()]
+    runs = [run for run in study.run_set.curves if run.directory and _store_of(run).is_file()]
     if not runs:
         return [], []
     from agent.evaluation.visits.state_coverage import survey  # which imports torch
@@ -134,7 +134,7 @@ def _visitors(
             problems = found.problems
             visitors.append(Visitor(run, found))
         notes += [Note(run.source, " ".join(problem.split()), is_loss=False) for problem in problems]
-    order = {variant: place for place, variant in enumerate(study.collection.variants)}
+    order = {variant: place for place, variant in enumerate(study.run_set.variants)}
     visitors.sort(key=lambda each: (each.run.task, order[each.run.variant], each.run.seed))
     return visitors, notes
 
@@ -170,7 +170,7 @@ def _draw_growth(study: Study, task: str, visitors: Sequence[Visitor], path: Pat
     """A line each run, in the colour of its variant."""
     from agent.evaluation.visits.pictures import draw_growth
 
-    looks, named, lines = looks_of(study.collection.variants), set[str](), []
+    looks, named, lines = looks_of(study.run_set.variants), set[str](), []
     for visitor in visitors:
         variant = visitor.run.variant
         stages = visitor.survey.coverage.stages
