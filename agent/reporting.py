@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from agent import checkpoint
-from agent.evaluation.pictures import episode_captions, write_gif
+from agent.evaluation.videos import episode_captions, write_gif
 from agent.evaluation.visits.state_coverage import stored_coverage
 from agent.logger import Logger
 from agent.progress import Progress

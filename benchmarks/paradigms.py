@@ -21,8 +21,8 @@ from figures import FIGURES, RESULTS, header, row, until
 from suite import runs_of
 
 from agent.evaluation.curves import mean_curve
+from agent.evaluation.figure_style import COLOURS, FAINT, GREY, new_figure
 from agent.evaluation.runs import RunCurve, read_run
-from agent.evaluation.style import COLOURS, FAINT, GREY, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -33,7 +33,7 @@ def show_visits(places: Sequence[Path], variables: tuple[str, str] | None, out: 
         DatasetError: there are no episodes.
         EpisodeError: none can be read.
     """
-    from agent.evaluation.canvas import looks_of
+    from agent.evaluation.figure_style import looks_of
     from agent.evaluation.visits import pictures
     from agent.evaluation.visits.state_coverage import as_json, growth_csv
 

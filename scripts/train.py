@@ -183,7 +183,7 @@ def _closing_report(config: Config, run_dir: Path, restarts: int) -> str:
     from agent.evaluation.curves import draw_learning_curve
     from agent.evaluation.published import published_scores
     from agent.evaluation.runs import read_run
-    from agent.evaluation.tables import results_table
+    from agent.evaluation.text_tables import results_table
 
     run = read_run(run_dir)
     picture = run_dir / "learning-curve.png"

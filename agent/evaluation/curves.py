@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.evaluation.figure_style import COLOURS, FAINT, INK, new_figure
 from agent.evaluation.published import PublishedScore
 from agent.evaluation.runs import RunCurve
-from agent.evaluation.style import COLOURS, FAINT, INK, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from agent.evaluation.runs import EVAL_HEADER, RunError, read_evaluations, read_run
-from agent.evaluation.tables import format_duration, results_table
+from agent.evaluation.text_tables import format_duration, results_table
 
 ROWS = "1000,10,5.5,100.25,3,10\n2000,20,11,150,4.5,10\n"
 

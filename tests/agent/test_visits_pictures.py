@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agent.evaluation.canvas import looks_of
+from agent.evaluation.figure_style import looks_of
 from agent.evaluation.visits.pictures import draw_growth, draw_maps
 from agent.evaluation.visits.state_axes import StateAxis
 from agent.evaluation.visits.state_coverage import Stage, Visits

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from agent.evaluation.canvas import short_count, short_time, shortened
 from agent.evaluation.comparison.completeness import Cell
 from agent.evaluation.comparison.plots import title_of
 from agent.evaluation.comparison.scores import Estimate, Scorecard
 from agent.evaluation.comparison.study import Findings, Study
-from agent.evaluation.tables import ruled
+from agent.evaluation.figure_style import short_count, short_time, shortened
+from agent.evaluation.text_tables import ruled
 
 NOTHING = "\N{EN DASH}"
 _COLUMNS = ("scope", "variant", "runs", "IQM", "95%", "mean", "95%", "area", "worst", "failed")

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.evaluation.canvas import looks_of
 from agent.evaluation.comparison import plots
 from agent.evaluation.comparison.as_text import place, score
 from agent.evaluation.comparison.study import Findings, Study
+from agent.evaluation.figure_style import looks_of
 
 _MOST_PAIRS = 15
 

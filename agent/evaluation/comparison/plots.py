@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agent.evaluation.canvas import Look, picture, short_count, short_time, shortened
 from agent.evaluation.comparison.aggregation import Scope, scale_of
 from agent.evaluation.comparison.curve_intervals import Band, last_place
 from agent.evaluation.comparison.grid import Array, Axis, places
 from agent.evaluation.comparison.scores import PROFILE_LEVELS, Comparison, Profile, Scorecard
 from agent.evaluation.comparison.study import FEW_SEEDS
 from agent.evaluation.curves import spread
+from agent.evaluation.figure_style import EDGE, GREY, INK, Look, picture, short_count, short_time, shortened
 from agent.evaluation.published import PublishedScore, published_benchmarks
-from agent.evaluation.style import EDGE, GREY, INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
-from agent.evaluation.canvas import looks_of, short_count, short_time
 from agent.evaluation.comparison import plots
 from agent.evaluation.comparison.as_text import interval, place, score
 from agent.evaluation.comparison.figure_files import Chart
@@ -21,8 +20,9 @@ from agent.evaluation.comparison.study import Study
 from agent.evaluation.comparison.svg import inlined
 from agent.evaluation.comparison.time_shares import TimeShares, time_shares
 from agent.evaluation.comparison.visited_states import Exploration
+from agent.evaluation.figure_style import looks_of, short_count, short_time
 from agent.evaluation.published import PublishedScore
-from agent.evaluation.tables import format_duration
+from agent.evaluation.text_tables import format_duration
 
 PAGE_BYTES = 4_800_000
 """The page stays below 5 MB: what it shows beside numbers and curves gets the rest."""

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from agent.evaluation.comparison.records import Curve, Note
-from agent.evaluation.pictures import shared_palette
+from agent.evaluation.videos import shared_palette
 
 _VIDEO_SIDE, _VIDEO_IMAGES = 160, 48
 _STRIP_WIDTH = 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 
-from agent.evaluation.style import EDGE, FAINT, GREY, INK
+from agent.evaluation.figure_style import EDGE, FAINT, GREY, INK
 
 # A page in the dark has light ink: colours that mean nothing become those of the page.
 _PAGE_COLOURS = {INK: "var(--ink)", GREY: "var(--grey)", EDGE: "var(--edge)", FAINT: "var(--faint)"}

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.evaluation.canvas import looks_of
 from agent.evaluation.comparison.figure_files import Chart, file_names
 from agent.evaluation.comparison.records import Curve, Note
 from agent.evaluation.comparison.run_media import Picture, small_png
 from agent.evaluation.comparison.study import Study
+from agent.evaluation.figure_style import looks_of
 
 if TYPE_CHECKING:
     from agent.evaluation.visits.state_coverage import Survey

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.evaluation.style import COLOURS, FAINT, new_figure
+from agent.evaluation.figure_style import COLOURS, FAINT, new_figure
 from envs.recording import Episode
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.evaluation.figure_style import COLOURS, GREY, new_figure
 from agent.evaluation.inspection.analysis import Candidates, Match, Seen
 from agent.evaluation.inspection.frame_panels import Line, Panel, draw_under_frames, film
-from agent.evaluation.style import COLOURS, GREY, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from agent.evaluation.probe.data import ProbeData
-from agent.evaluation.tables import ruled
+from agent.evaluation.text_tables import ruled
 from envs.state import StateVariable
 from world_model.probing import (
     Features,

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from agent.evaluation.figure_style import GREY, new_figure
 from agent.evaluation.probe.data import ProbeData
-from agent.evaluation.style import GREY, new_figure
 from envs.state import StateVariable
 from world_model.probing import Features, Floats, spread
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agent.evaluation.canvas import Look, picture, short_count, shortened
-from agent.evaluation.style import FAINT, GREY, new_figure
+from agent.evaluation.figure_style import FAINT, GREY, Look, new_figure, picture, short_count, shortened
 from agent.evaluation.visits.state_axes import StateAxis
 
 if TYPE_CHECKING:

@@ -1,9 +1,9 @@
 """How often nominal 95% intervals hold the truth, over simulated scores.
 
-    python benchmarks/coverage.py
+    python benchmarks/interval_coverage.py
 
 Draws experiments of R runs x T tasks from distributions whose IQM, mean and probability of improvement are
-known from 100,000 runs, and counts. A minute on one core; one line each to results/coverage.csv.
+known from 100,000 runs, and counts. A minute on one core; one line each to results/interval_coverage.csv.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import mannwhitneyu
 
-from agent.evaluation.checks import Array
 from agent.evaluation.intervals import improvement_interval, t_interval
+from agent.evaluation.score_checks import Array
 from agent.evaluation.statistics import bootstrap_interval, iqm, mean
 
-OUT = Path(__file__).parent / "results" / "coverage.csv"
+OUT = Path(__file__).parent / "results" / "interval_coverage.csv"
 COLUMNS = ("scores", "tasks", "runs", "interval", "coverage", "width", "experiments")
 SIZES = ((1, 3), (1, 5), (1, 10), (6, 3), (6, 5), (20, 5))  # tasks, runs
 POPULATION = 100_000

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from agent.evaluation.previews import draw_preview
+from agent.evaluation.view_previews import draw_preview
 from configs.views import RECIPES, ViewOptions
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agent.evaluation.pictures import episode_captions, write_gif
+from agent.evaluation.videos import episode_captions, write_gif
 
 COLOURS = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]], np.uint8)
 FRAMES = np.broadcast_to(COLOURS[:, None, None], (3, 8, 10, 3)).copy()
