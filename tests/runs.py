@@ -13,8 +13,8 @@ from agent.evaluation.comparison.csv_import import CsvOptions
 from agent.evaluation.comparison.reading import RunSet, read_runs
 from agent.evaluation.comparison.sources import Input
 from agent.evaluation.comparison.study import Study
-from agent.evaluation.runs import EVAL_HEADER
 
+EVAL_HEADER = "frames,updates,seconds,return_mean,return_std,episodes"
 KNOWN = {"walker_walk": "dmc/walker-walk", "cartpole_swingup": "dmc/cartpole-swingup"}
 
 

@@ -81,7 +81,7 @@ def picture(
     """Axes with a title above and a legend below, written as PNG and SVG when the block ends.
 
     Args:
-        path: of both files, without suffix; the directory is made.
+        path: of both files, without suffix; with `.png`, of that alone; the directory is made.
         title: above the axes.
         rows: entries that the legend will have.
         height: of the axes, in inches.
@@ -153,7 +153,11 @@ def _save(figure: Figure, path: Path) -> None:
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # a name may hold dollar signs
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path.with_name(f"{path.name}.png"), format="png", metadata={"Software": None})
+    is_alone = path.suffix == ".png"
+    png = path if is_alone else path.with_name(f"{path.name}.png")
+    figure.savefig(png, format="png", metadata={"Software": None})
+    if is_alone:
+        return
     with matplotlib.rc_context({"svg.hashsalt": "nearfar", "svg.fonttype": "none"}):
         metadata = {"Date": None, "Creator": None}
         figure.savefig(path.with_name(f"{path.name}.svg"), format="svg", metadata=metadata)

@@ -1,25 +1,8 @@
-"""Results as plain text, for the end of a training run."""
+"""Tables and durations as plain text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from agent.evaluation.runs import RunCurve
-
-_COLUMNS = ("task", "seed", "frames", "return", "episodes", "best", "time")
-
-
-def results_table(runs: Sequence[RunCurve]) -> str:
-    """One line a run: its last evaluation, its best mean return and its training time.
-
-    Args:
-        runs: what to list; `-` stands for what a run without evaluations does not have.
-
-    Returns:
-        Aligned lines with a header, without a line break at the end. `return` is mean ± deviation over
-        the episodes of the last evaluation.
-    """
-    return ruled([_COLUMNS, *(_cells(run) for run in runs)], left=1)
 
 
 def ruled(cells: Sequence[Sequence[str]], *, left: int) -> str:
@@ -54,19 +37,3 @@ def format_duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes}m {rest:02d}s"
     return f"{minutes // 60}h {minutes % 60:02d}m"
-
-
-def _cells(run: RunCurve) -> tuple[str, ...]:
-    if not run.evaluations:
-        return run.task, str(run.seed), "-", "-", "-", "-", "-"
-    last = run.evaluations[-1]
-    best = max(row.return_mean for row in run.evaluations)
-    return (
-        run.task,
-        str(run.seed),
-        f"{last.frames:,}",
-        f"{last.return_mean:.1f} ± {last.return_std:.1f}",
-        str(last.episodes),
-        f"{best:.1f}",
-        format_duration(last.seconds),
-    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.evaluation.runs import RunError, read_evaluations
+from agent.evaluation.evaluations import read_eval_csv
 
 PACE_WINDOW_S = 300.0
 """Speed is that of the last minutes: random decisions are quick, and later updates imagine."""
@@ -42,10 +43,10 @@ def read_progress(run_dir: Path) -> Reading:
         frames = int(record.get("frames", frames))
         episode_return = record.get("train/episode_return", episode_return)
     try:
-        evaluations = read_evaluations(run_dir / "eval.csv")
-    except RunError:
-        evaluations = ()
-    return Reading(frames, episode_return, evaluations[-1].return_mean if evaluations else None)
+        evaluations, _ = read_eval_csv(run_dir / "eval.csv")
+    except (OSError, ValueError, csv.Error):
+        evaluations = None
+    return Reading(frames, episode_return, None if evaluations is None else float(evaluations.returns[-1]))
 
 
 def _last_records(path: Path) -> list[dict[str, float]]:

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import yaml
 
-from agent.evaluation.runs import EVAL_HEADER
 from agent.sweeps.ledger import Ledger, PlannedRun
-from tests.runs import collected, noted, write_run
+from tests.runs import EVAL_HEADER, collected, noted, write_run
 
 
 def test_runs_are_found_below_a_folder_in_any_order(tmp_path: Path) -> None:

@@ -39,6 +39,11 @@ class Scope:
         """Whether scores of several tasks are pooled."""
         return self.name == AGGREGATE
 
+    @property
+    def title(self) -> str:
+        """How it is called in pictures and tables."""
+        return f"{len(self.tasks)} tasks" if self.is_aggregate else self.name
+
     def on_grid(self, variant: str, grid: Array, axis: Axis) -> Array:
         """Scores of a variant, (R, T, C); NaN where a run has none."""
         rows = [

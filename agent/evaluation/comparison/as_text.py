@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from agent.evaluation.comparison.completeness import Cell
-from agent.evaluation.comparison.plots import title_of
 from agent.evaluation.comparison.scores import Estimate, Scorecard
 from agent.evaluation.comparison.study import Findings, Study
 from agent.evaluation.figure_style import short_count, short_time, shortened
@@ -47,7 +46,7 @@ def _cell_text(cell: Cell) -> str:
 def _cells(found: Findings, card: Scorecard) -> tuple[str, ...]:
     count = len(card.seeds)
     return (
-        title_of(found.scope),
+        found.scope.title,
         shortened(card.variant),
         str(count) if count == card.runs else f"{count} of {card.runs}",
         score(card.numbers["iqm"].value, found),

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.evaluation.comparison.records import Curve, Note, Row, read_rows
+from agent.evaluation.comparison.records import Curve, Note
+from agent.evaluation.evaluations import Row, read_rows
 
 # What a column holds -> names under which projects write it, the first of which a file has counts.
 COLUMNS = {

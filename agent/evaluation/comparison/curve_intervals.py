@@ -13,6 +13,9 @@ from agent.evaluation.comparison.grid import Array, Axis
 from agent.evaluation.intervals import bootstrap_band, t_band
 from agent.evaluation.statistics import iqm, mean
 
+FEW_SEEDS = 3
+"""So few or fewer runs are drawn one by one, without an interval."""
+
 
 @dataclass(frozen=True)
 class Estimation:

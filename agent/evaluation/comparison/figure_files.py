@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.evaluation.comparison import plots
+from agent.evaluation.comparison import curve_plots, score_plots
 from agent.evaluation.comparison.as_text import place, score
 from agent.evaluation.comparison.study import Findings, Study
 from agent.evaluation.figure_style import looks_of
@@ -69,19 +69,19 @@ def _draw_curves(study: Study, found: Findings, base: Path) -> list[Chart]:
     drawn = []
     if any(band.runs.any() for band in found.bands.values()):
         path = base.with_name(f"{base.name}-{axis}")
-        plots.draw_curves(path, found.drawn, found.bands, axis, looks, found.published)
+        curve_plots.draw_curves(path, found.drawn, found.bands, axis, looks, found.published)
         drawn.append(Chart(path, "curves", scope.name, _curve_text(study, found)))
     if any(band.runs.any() for band in found.timed.values()):
         path = base.with_name(f"{base.name}-seconds")
-        plots.draw_curves(path, found.drawn, found.timed, "seconds", looks)
-        text = f"Curves of {plots.title_of(scope)} over training time."
+        curve_plots.draw_curves(path, found.drawn, found.timed, "seconds", looks)
+        text = f"Curves of {scope.title} over training time."
         drawn.append(Chart(path, "time", scope.name, text))
     return drawn
 
 
 def _curve_text(study: Study, found: Findings) -> str:
     """Curves in words: what each variant has come to at the last place."""
-    start = f"Curves of {plots.title_of(found.scope)} over {study.question.axis}."
+    start = f"Curves of {found.scope.title} over {study.question.axis}."
     if not found.cards:
         return start
     at, cards = max(found.cards.items())
@@ -95,23 +95,23 @@ def _draw_numbers(study: Study, found: Findings, base: Path) -> list[Chart]:
     for at, cards in found.cards.items():
         path = base.with_name(f"{base.name}-bars-{at:.0f}")
         published = published_means(study, found, at)
-        plots.draw_bars(path, scope, at, axis, cards, published, looks)
-        text = f"Mean at {place(at, study)} of {plots.title_of(scope)}: " + ", ".join(
+        score_plots.draw_bars(path, scope, at, axis, cards, published, looks)
+        text = f"Mean at {place(at, study)} of {scope.title}: " + ", ".join(
             [f"{card.variant} {score(card.numbers['mean'].value, found)}" for card in cards]
             + [f"{method} {score(value, found)}" for method, value in published.items()]
         )
         drawn.append(Chart(path, "bars", scope.name, text))
         if pairs := found.comparisons[at][:_MOST_PAIRS]:
             path = base.with_name(f"{base.name}-improvement-{at:.0f}")
-            plots.draw_improvement(path, scope, at, axis, pairs)
+            score_plots.draw_improvement(path, scope, at, axis, pairs)
             text = f"Probability of improvement at {place(at, study)}: " + ", ".join(
                 f"{pair.first} over {pair.second} {pair.improvement.value:.2f}" for pair in pairs
             )
             drawn.append(Chart(path, "improvement", scope.name, text))
     if found.profiles:
         path, at = base.with_name(f"{base.name}-profile"), max(found.cards)
-        plots.draw_profiles(path, scope, at, axis, found.profiles, looks)
-        text = f"Share of the runs of {plots.title_of(scope)} above each score, at {place(at, study)}."
+        score_plots.draw_profiles(path, scope, at, axis, found.profiles, looks)
+        text = f"Share of the runs of {scope.title} above each score, at {place(at, study)}."
         drawn.append(Chart(path, "profile", scope.name, text))
     return drawn
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.evaluation.comparison.records import Trace
+from agent.evaluation.evaluations import Trace
 
 Axis = Literal["frames", "seconds", "updates"]
 Array = NDArray[np.float64]

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from agent.evaluation.comparison.csv_import import CsvOptions, read_csv
-from agent.evaluation.comparison.records import Curve, Note, Row, Trace, read_rows
+from agent.evaluation.comparison.records import Curve, Note
 from agent.evaluation.comparison.sources import Input, Source, find_sources
 from agent.evaluation.comparison.sweep_plan import Planned
 from agent.evaluation.comparison.variant_labels import automatic_labels
-from agent.evaluation.runs import EVAL_HEADER, RunError, read_mapping, read_yaml
+from agent.evaluation.evaluations import Trace, read_eval_csv
+from agent.evaluation.run_files import RunError, read_mapping, read_yaml
 from configs.schema import Config
 
 _CONFIG_CONDITIONS = ("look", "size", "stack", "obs", "distract")
+_NO_TABLES = CsvOptions(canonical=lambda name: None)
 
 
 class Absent(NamedTuple):
@@ -70,7 +72,7 @@ class _Run:
 
 def read_runs(
     inputs: Sequence[Input],
-    csv_options: CsvOptions,
+    csv_options: CsvOptions = _NO_TABLES,
     *,
     skipped: Path | None = None,
     progress: Callable[[Sequence[Source]], Iterable[Source]] = iter,
@@ -79,7 +81,7 @@ def read_runs(
 
     Args:
         inputs: what to read; their order makes no difference.
-        csv_options: what the user says about CSV files.
+        csv_options: what the user says about CSV files; not needed where there are none.
         skipped: a directory not to look into.
         progress: goes through the sources and shows how far it is.
 
@@ -133,7 +135,7 @@ def _read_run(source: Source, notes: list[Note]) -> _Run | None:
         text = f"{_reason(error, directory)}: versions and action repeat of this run are not known"
         notes.append(Note(f"{shown}/manifest.json", text, is_loss=False))
     try:
-        run.trace, problems = _read_evaluations(directory / "eval.csv")
+        run.trace, problems = read_eval_csv(directory / "eval.csv")
     except (OSError, ValueError, csv.Error) as error:
         notes.append(Note(f"{shown}/eval.csv", f"{_reason(error, directory)}: the run is left out"))
         return run
@@ -154,33 +156,6 @@ def _reason(error: Exception, directory: Path) -> str:
     if isinstance(error, RunError) and error.__cause__ is not None:
         return f"is damaged ({' '.join(str(error.__cause__).split())})"
     return " ".join(str(error).replace(f"{directory}/", "").split())
-
-
-def _read_evaluations(path: Path) -> tuple[Trace | None, list[str]]:
-    """Evaluations of a run, None where there are none, and what is wrong with its file.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is no such file.
-    """
-    text = path.read_text(encoding="utf-8")
-    lines = list(csv.reader(text.splitlines()))
-    if not lines or ",".join(lines[0]) != EVAL_HEADER:
-        raise ValueError(f"has not the header {EVAL_HEADER!r}")
-    problems = []
-    if not text.endswith("\n"):
-        lines.pop()
-        problems.append(f"line {len(lines) + 1} is torn: left out")
-    width = EVAL_HEADER.count(",") + 1
-    trace, more = read_rows(_rows(lines[1:], width), may_go_back=True)
-    return (trace if len(trace.frames) else None), problems + more
-
-
-def _rows(lines: list[list[str]], width: int) -> Iterator[Row]:
-    """Lines of eval.csv; what a short one lacks is empty, which is no number."""
-    for number, cells in enumerate(lines, start=2):
-        frames, updates, seconds, returns, *_ = cells + [""] * (width - len(cells))
-        yield Row(number, frames, returns, seconds, updates)
 
 
 def _name(runs: list[_Run], several: bool) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
-from agent.evaluation.comparison import plots
 from agent.evaluation.comparison.as_text import interval, place, score
 from agent.evaluation.comparison.figure_files import Chart
 from agent.evaluation.comparison.records import Note
@@ -104,7 +103,6 @@ def _render(
         shares=shares,
         videos=moving,
         strips=strips,
-        title_of=plots.title_of,
         published=_published(study),
         inf=math.inf,
     )

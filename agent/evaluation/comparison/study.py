@@ -9,7 +9,7 @@ import numpy as np
 
 from agent.evaluation.comparison.aggregation import Scope, make_scopes, scale_of
 from agent.evaluation.comparison.completeness import CompletenessRow, completeness_matrix
-from agent.evaluation.comparison.curve_intervals import Band, Estimation, last_place, make_band
+from agent.evaluation.comparison.curve_intervals import FEW_SEEDS, Band, Estimation, last_place, make_band
 from agent.evaluation.comparison.grid import Array, Axis, make_grid, places, smoothed
 from agent.evaluation.comparison.pooling import refuse_mixed
 from agent.evaluation.comparison.reading import RunSet
@@ -28,7 +28,6 @@ from agent.evaluation.published import PublishedScore, published_scores
 
 CUSTOMARY_FRAMES = (100_000, 250_000, 500_000, 1_000_000)
 CUSTOMARY_THRESHOLDS = (0.5, 0.8)  # of the scale of a suite
-FEW_SEEDS = 3
 
 
 _USUAL = Estimation()

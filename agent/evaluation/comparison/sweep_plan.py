@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.evaluation.runs import RunError, read_mapping, read_yaml
+from agent.evaluation.run_files import RunError, read_mapping, read_yaml
 from agent.sweeps.ledger import LEDGER, SWEEP_FILE, Ledger
 
 _CRASHES = ("crashed", "failed")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.evaluation.runs import read_yaml
+from agent.evaluation.run_files import read_yaml
 
 MOST_UNNAMED = 16
 """Entries that are counted over where the table says nothing of a task: its positions, as a rule."""

@@ -1,20 +1,17 @@
-"""Pictures of a comparison: curves, bars, profiles, probabilities of improvement."""
+"""Learning curves as pictures, beside published figures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from agent.evaluation.comparison.aggregation import Scope, scale_of
-from agent.evaluation.comparison.curve_intervals import Band, last_place
+from agent.evaluation.comparison.curve_intervals import FEW_SEEDS, Band, last_place
 from agent.evaluation.comparison.grid import Array, Axis, places
-from agent.evaluation.comparison.scores import PROFILE_LEVELS, Comparison, Profile, Scorecard
-from agent.evaluation.comparison.study import FEW_SEEDS
-from agent.evaluation.curves import spread
-from agent.evaluation.figure_style import EDGE, GREY, INK, Look, picture, short_count, short_time, shortened
+from agent.evaluation.figure_style import EDGE, INK, Look, picture, short_count, short_time, shortened
 from agent.evaluation.published import PublishedScore, published_benchmarks
 
 if TYPE_CHECKING:
@@ -34,30 +31,34 @@ def draw_curves(
     axis: Axis,
     looks: Mapping[str, Look],
     published: Sequence[PublishedScore] = (),
+    *,
+    is_end_named: bool = False,
 ) -> None:
     """A thin line each run, a bold one each variant with its pointwise band, marks for published figures.
 
     The bold line is dashed where some of the variant's runs have ended; of few runs there is no band.
 
     Args:
-        path: of PNG and SVG, without suffix.
+        path: of PNG and SVG, without suffix; with `.png`, of that alone.
         scope: whose runs are drawn.
         bands: by variant, one at least.
         axis: what they are drawn over.
         looks: colour and dashes by variant.
-        published: figures on the same axis.
+        published: figures on the same axis, which goes on to the last of them.
+        is_end_named: whether the legend says what each curve has come to.
     """
     right = _NAME_MARGIN if published else 0.35
     with picture(
-        path, title_of(scope), rows=len(bands) + len({score.kind for score in published}), right=right
+        path, scope.title, rows=len(bands) + len({score.kind for score in published}), right=right
     ) as (axes, legend):
         for variant, band in bands.items():
             _draw_runs(axes, scope, variant, axis, band, looks[variant])
             artist = _draw_band(axes, band, looks[variant])
             seeds = len(scope.members[variant])
             count = "1 seed" if seeds == 1 else f"{seeds} seeds"
-            legend.append((artist, f"{shortened(variant)} ({count})"))
-        _limits(axes, scope, last_place(bands))
+            end = f": {_end(band)}" if is_end_named and band.runs.any() else ""
+            legend.append((artist, f"{shortened(variant)} ({count}){end}"))
+        _limits(axes, scope, max([last_place(bands), *(score.frames for score in published)]))
         statistic = "IQM of return / 1000" if scope.is_aggregate else "episode return"
         axes.set_ylabel(statistic, fontsize=11)
         _axis_of(axes, axis)
@@ -65,9 +66,10 @@ def draw_curves(
             legend += _draw_published(axes, published)
 
 
-def title_of(scope: Scope) -> str:
-    """How a scope is called in a picture."""
-    return f"{len(scope.tasks)} tasks" if scope.is_aggregate else scope.name
+def _end(band: Band) -> str:
+    """The last value that all runs are in, and where it is."""
+    last = np.flatnonzero(band.is_full)[-1]
+    return f"{band.value[last]:.0f} at {short_count(band.grid[last])}"
 
 
 def _axis_of(axes: Axes, axis: Axis) -> None:
@@ -169,109 +171,27 @@ def _name_published(axes: Axes, column: Sequence[PublishedScore]) -> None:
         )  # fmt: skip
 
 
+def spread(values: Array, gap: float) -> Array:
+    """Move sorted values apart, as little as needed, until neighbours are `gap` or more apart.
+
+    Args:
+        values: ascending, (N,).
+        gap: least distance between neighbours, >= 0.
+
+    Returns:
+        Ascending values, (N,), that minimise the sum of squared moves.
+    """
+    offsets = gap * np.arange(len(values))
+    blocks: list[tuple[float, int]] = []  # mean and size: isotonic regression by pooling neighbours
+    for value in values - offsets:
+        mean, size = float(value), 1
+        while blocks and blocks[-1][0] > mean:
+            before, count = blocks.pop()
+            mean, size = (before * count + mean * size) / (count + size), count + size
+        blocks.append((mean, size))
+    return np.concatenate([np.full(size, mean) for mean, size in blocks] or [np.zeros(0)]) + offsets
+
+
 def _within(heights: Array) -> Array:
     """Moved down together where the highest would leave the axes."""
     return heights - max(0.0, float(heights[-1]) - 1.02)
-
-
-def draw_bars(
-    path: Path,
-    scope: Scope,
-    at: float,
-    axis: Axis,
-    cards: Sequence[Scorecard],
-    published: Mapping[str, float],
-    looks: Mapping[str, Look],
-) -> None:
-    """Mean of each variant with its interval at one place, beside published means over the same tasks.
-
-    Args:
-        path: of PNG and SVG, without suffix.
-        scope: over which the means are taken.
-        at: place on the axis.
-        axis: which axis.
-        cards: variants that go that far, one at least.
-        published: method -> mean on the scale of the scope.
-        looks: colour and dashes by variant.
-    """
-    names = [*(card.variant for card in cards), *published]
-    values = [*(card.numbers["mean"].value for card in cards), *published.values()]
-    colours = [*(looks[card.variant][0] for card in cards), *([GREY] * len(published))]
-    title = f"{title_of(scope)}, {_at_text(at, axis)}"
-    with picture(path, title, rows=0, height=0.29 * len(names) + 0.1, left=1.75, right=0.5) as (axes, _):
-        rows = np.arange(len(names))[::-1]
-        bars = axes.barh(rows, values, height=0.68, color=colours, alpha=0.85)
-        for bar in bars[len(cards) :]:
-            bar.set_alpha(0.45)
-        for row, card in zip(rows, cards, strict=False):
-            mean = card.numbers["mean"]
-            axes.plot([mean.low, mean.high], [row, row], color=INK, linewidth=1.3, solid_capstyle="butt")
-        _label_rows(axes, rows, names)
-        scale = scale_of(scope.tasks[0])
-        end = scale / scope.scale if scale else max(values)
-        axes.set_xlim(min(0.0, *values), end)
-        for row, value in zip(rows, values, strict=True):
-            text = f"{value:.2f}" if scope.is_aggregate else f"{value:.0f}"
-            axes.annotate(text, (1.015, row), xycoords=("axes fraction", "data"), fontsize=9.5, va="center")
-        unit = "mean return / 1000" if scope.is_aggregate else "mean return"
-        axes.set_xlabel(f"{unit}; line: 95% interval", fontsize=11)
-
-
-def _at_text(at: float, axis: Axis) -> str:
-    return f"after {short_time(at)}" if axis == "seconds" else f"at {short_count(at)} {axis}"
-
-
-def _label_rows(axes: Axes, rows: Iterable[int], names: Sequence[str]) -> None:
-    axes.set_yticks(list(rows), [name if len(name) <= 22 else f"{name[:21]}…" for name in names])
-    axes.tick_params(axis="y", labelsize=10)
-    axes.grid(visible=False, axis="y")
-
-
-def draw_profiles(
-    path: Path, scope: Scope, at: float, axis: Axis, profiles: Sequence[Profile], looks: Mapping[str, Look]
-) -> None:
-    """Share of runs above each score, with pointwise bands; arguments as those of `draw_bars`."""
-    title = f"{title_of(scope)}, {_at_text(at, axis)}"
-    with picture(path, title, rows=len(profiles)) as (axes, legend):
-        for profile in profiles:
-            colour, dashes = looks[profile.variant]
-            if not np.isnan(profile.low).any():
-                axes.fill_between(
-                    PROFILE_LEVELS, profile.low, profile.high, step="post", color=colour, alpha=0.14,
-                    linewidth=0,
-                )  # fmt: skip
-            (line,) = axes.step(
-                PROFILE_LEVELS, profile.share, where="post", color=colour, linestyle=dashes, linewidth=2.0
-            )
-            legend.append((line, profile.variant))
-        axes.set_xlim(0, 1)
-        axes.set_ylim(0, 1.02)
-        axes.set_xlabel("return / 1000", fontsize=11)
-        axes.set_ylabel("share of runs above", fontsize=11)
-
-
-def draw_improvement(
-    path: Path, scope: Scope, at: float, axis: Axis, comparisons: Sequence[Comparison]
-) -> None:
-    """Probability that a run of one variant beats one of another; arguments as those of `draw_bars`."""
-    title = f"{title_of(scope)}, {_at_text(at, axis)}"
-    height = 0.34 * len(comparisons) + 0.15
-    with picture(path, title, rows=0, height=height, left=2.15) as (axes, _):
-        rows = list(range(len(comparisons)))[::-1]
-        for row, comparison in zip(rows, comparisons, strict=True):
-            found = comparison.improvement
-            axes.plot([found.low, found.high], [row, row], color=INK, linewidth=1.6)
-            axes.plot(found.value, row, "o", color=INK, markersize=6, clip_on=False, zorder=5)
-        axes.axvline(0.5, color=GREY, linewidth=1.0, linestyle="--")
-        axes.set_yticks(rows, [_pair(each) for each in comparisons])
-        axes.tick_params(axis="y", labelsize=9.5)
-        axes.set_xlim(0, 1)
-        axes.set_ylim(-0.6, len(comparisons) - 0.4)
-        axes.set_xlabel("probability; line: 95% interval", fontsize=11)
-
-
-def _pair(comparison: Comparison) -> str:
-    first, second = (
-        name if len(name) <= 13 else f"{name[:12]}…" for name in (comparison.first, comparison.second)
-    )
-    return f"{first} > {second}"
