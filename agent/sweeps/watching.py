@@ -9,8 +9,6 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.evaluation.evaluations import read_eval_csv
-
 PACE_WINDOW_S = 300.0
 """Speed is that of the last minutes: random decisions are quick, and later updates imagine."""
 
@@ -37,6 +35,8 @@ NOTHING_READ = Reading()
 
 def read_progress(run_dir: Path) -> Reading:
     """Read the ends of `metrics.jsonl` and `eval.csv`; what is missing or damaged is not written yet."""
+    from agent.evaluation.evaluations import read_eval_csv  # with NumPy, which `--help` does without
+
     frames: int = 0
     episode_return: float | None = None
     for record in _last_records(run_dir / "metrics.jsonl"):
