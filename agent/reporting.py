@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from agent.atomic import write_atomically
-from agent.evaluation.pictures import episode_captions, write_gif
-from agent.evaluation.visits import stored_coverage
+from agent.evaluation.videos import episode_captions, write_gif
+from agent.evaluation.visits.state_coverage import stored_coverage
 from agent.logger import Logger
 from agent.progress import Progress
 from agent.rollout import EpisodeResult

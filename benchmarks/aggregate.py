@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.evaluation import album, report
-from agent.evaluation.bands import Estimation
-from agent.evaluation.collection import collect
-from agent.evaluation.finding import Input
-from agent.evaluation.foreign import Reading
-from agent.evaluation.study import Question, make_study
+from agent.evaluation.comparison import figure_files, report
+from agent.evaluation.comparison.csv_import import CsvOptions
+from agent.evaluation.comparison.curve_intervals import Estimation
+from agent.evaluation.comparison.reading import read_runs
+from agent.evaluation.comparison.sources import Input
+from agent.evaluation.comparison.study import Question, make_study
 from scripts.machine import hardware, versions
 
 TASKS, VARIANTS, SEEDS, EVALUATIONS = 20, 5, 6, 200
@@ -52,17 +52,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         inputs = write_curves(Path(folder))
         start = time.perf_counter()
-        collection = collect(inputs, Reading(lambda name: name, None, {}), skipped=Path(folder) / "out")
+        run_set = read_runs(inputs, CsvOptions(lambda name: name, None, {}), skipped=Path(folder) / "out")
         seconds["reading"] = time.perf_counter() - start
         start = time.perf_counter()
-        study = make_study(collection, Question(methods=(), estimation=Estimation(resamples=2000)))
+        study = make_study(run_set, Question(methods=(), estimation=Estimation(resamples=2000)))
         seconds["statistics"] = time.perf_counter() - start
         assert study is not None
         start = time.perf_counter()
-        page = report.make_page(study, album.draw_charts(study, Path(folder) / "figures"))
+        page = report.make_page(study, figure_files.draw_charts(study, Path(folder) / "figures"))
         seconds["pictures and page"] = time.perf_counter() - start
     result = {
-        "runs": len(collection.curves),
+        "runs": len(run_set.curves),
         "evaluations": EVALUATIONS,
         "resamples": 2000,
         "page_bytes": len(page.html.encode()),

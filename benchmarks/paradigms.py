@@ -17,19 +17,20 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from figures import FIGURES, RESULTS, header, row, until
+from figures import FIGURES, RESULTS, header, read, row, until
 from suite import runs_of
 
-from agent.evaluation.curves import mean_curve
-from agent.evaluation.runs import RunCurve, read_run
-from agent.evaluation.style import COLOURS, FAINT, GREY, new_figure
+from agent.evaluation.comparison.learning_curve import mean_curves
+from agent.evaluation.comparison.records import Curve
+from agent.evaluation.comparison.sources import Input
+from agent.evaluation.figure_style import COLOURS, FAINT, GREY, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FRAMES, SEEDS, COLUMNS = 50_000, (1, 2), 5
 REFERENCE = "contrastive"
-Groups = dict[str, list[RunCurve]]
+Groups = dict[str, list[Curve]]
 
 
 def places() -> dict[str, Path]:
@@ -43,23 +44,24 @@ def all_runs() -> Groups:
     groups: Groups = {}
     for name, place in places().items():
         found = [place / f"seed-{seed}" for seed in SEEDS]
-        runs = [until(read_run(path, name), FRAMES, name) for path in found if (path / "eval.csv").exists()]
-        arrived = [run for run in runs if run.evaluations and run.evaluations[-1].frames == FRAMES]
+        inputs = [Input(path, name) for path in found if (path / "eval.csv").exists()]
+        runs = [until(run, FRAMES, name) for run in read(inputs).get(name, ())]
+        arrived = [run for run in runs if FRAMES in run.trace.frames]
         if arrived:
             groups[name] = arrived
     return groups
 
 
-def metric(run: RunCurve, name: str) -> float:
+def metric(run: Curve, name: str) -> float:
     """Mean of a metric over the last 10,000 frames before `FRAMES`."""
-    path = places()[run.label] / f"seed-{run.seed}" / "metrics.jsonl"
+    path = places()[run.variant] / f"seed-{run.seed}" / "metrics.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     return statistics.fmean(line[name] for line in lines if FRAMES - 10_000 < line["frames"] <= FRAMES)
 
 
-def final(runs: list[RunCurve]) -> float:
+def final(runs: list[Curve]) -> float:
     """Mean return at `FRAMES`."""
-    return statistics.fmean(run.evaluations[-1].return_mean for run in runs)
+    return statistics.fmean(run.trace.returns[-1] for run in runs)
 
 
 def by_return(groups: Groups) -> list[str]:
@@ -80,7 +82,7 @@ def table(groups: Groups, floor: float) -> Iterator[str]:
         )
         yield row(
             name,
-            ", ".join(f"{run.evaluations[-1].return_mean:.0f}" for run in runs),
+            ", ".join(f"{run.trace.returns[-1]:.0f}" for run in runs),
             f"**{final(runs):.0f}**",
             f"{retrieval:.2f}",
             f"{spread:.0f}",
@@ -107,10 +109,10 @@ def draw(groups: Groups, floor: float) -> None:
 def _panel(axes: Axes, name: str, groups: Groups, floor: float) -> None:
     axes.axhline(floor, color=GREY, linewidth=1, linestyle=":")
     if REFERENCE in groups:
-        axes.plot(*mean_curve(groups[REFERENCE]), color=GREY, linewidth=1.4)
+        _, bands = mean_curves(groups[REFERENCE])
+        axes.plot(bands[REFERENCE].grid, bands[REFERENCE].value, color=GREY, linewidth=1.4)
     for run in groups[name]:
-        frames, returns = zip(*((each.frames, each.return_mean) for each in run.evaluations), strict=True)
-        axes.plot(frames, returns, color=COLOURS[0], linewidth=1.8)
+        axes.plot(run.trace.frames, run.trace.returns, color=COLOURS[0], linewidth=1.8)
     axes.set_title(f"{name} {final(groups[name]):.0f}", fontsize=11, loc="left")
     axes.set_xlim(0, FRAMES)
     axes.set_ylim(0, 900)

@@ -41,7 +41,7 @@ FAILURES = {"envs.spec.WorkerError", "world_model.divergence.DivergedError"}
 # Exceptions that mean a mistake of the user, by name: most of their modules import torch, this one must not.
 USER_ERRORS = {
     "agent.checkpoint.CheckpointError",
-    "agent.evaluation.runs.RunError",
+    "agent.evaluation.run_files.RunError",
     "agent.sweeps.ledger.LedgerError",
     "configs.load.ConfigError",
     "envs.backgrounds.DistractorError",

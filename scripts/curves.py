@@ -16,10 +16,10 @@ from configs.options import NonNegative, Options, Positive
 from scripts.options import parse_flags
 
 if TYPE_CHECKING:
-    from agent.evaluation.finding import Input
-    from agent.evaluation.foreign import Reading
-    from agent.evaluation.records import Note
-    from agent.evaluation.study import Question, Study
+    from agent.evaluation.comparison.csv_import import CsvOptions
+    from agent.evaluation.comparison.records import Note
+    from agent.evaluation.comparison.sources import Input
+    from agent.evaluation.comparison.study import Question, Study
 
 Item = TypeVar("Item")
 
@@ -56,23 +56,23 @@ class CurvesOptions(Options):
 def main(arguments: Sequence[str]) -> int:
     """Compare; see `nearfar curves --help`."""
     options = parse_flags(CurvesOptions, "nearfar curves", arguments)
-    question, inputs, reading = _question(options), _inputs(options), _reading(options)
+    question, inputs, csv_options = _question(options), _inputs(options), _csv_options(options)
 
-    from agent.evaluation.collection import collect
-    from agent.evaluation.study import make_study, unusable
+    from agent.evaluation.comparison.reading import read_runs
+    from agent.evaluation.comparison.study import make_study, unusable
 
-    collection = collect(inputs, reading, skipped=options.out, progress=_bar("reading"))
-    study = make_study(collection, question, _bar("statistics"))
+    run_set = read_runs(inputs, csv_options, skipped=options.out, progress=_bar("reading"))
+    study = make_study(run_set, question, _bar("statistics"))
     if study is None:
-        raise ConfigError(_nothing(unusable(collection, question)))
+        raise ConfigError(_nothing(unusable(run_set, question)))
     _make_directory(options.out)
     _write(study, options.out)
     return 0
 
 
 def _question(options: CurvesOptions) -> Question:
-    from agent.evaluation.bands import Estimation
-    from agent.evaluation.study import Question
+    from agent.evaluation.comparison.curve_intervals import Estimation
+    from agent.evaluation.comparison.study import Question
 
     methods = tuple(name.strip() for name in options.published.split(",") if name.strip())
     return Question(
@@ -101,7 +101,7 @@ def _numbers(flag: str, text: str | None) -> tuple[float, ...] | None:
 
 def _inputs(options: CurvesOptions) -> list[Input]:
     """Paths with their labels; a path that exists is one, whatever signs of equality it holds."""
-    from agent.evaluation.finding import Input
+    from agent.evaluation.comparison.sources import Input
 
     if not options.inputs:
         raise ConfigError("nothing to compare: name run directories, sweeps or CSV files")
@@ -117,8 +117,8 @@ def _inputs(options: CurvesOptions) -> list[Input]:
     return inputs
 
 
-def _reading(options: CurvesOptions) -> Reading:
-    from agent.evaluation.foreign import Reading
+def _csv_options(options: CurvesOptions) -> CsvOptions:
+    from agent.evaluation.comparison.csv_import import CsvOptions
 
     repeats: dict[str, int] = {}
     for part in options.action_repeat.split(",") if options.action_repeat else ():
@@ -126,7 +126,7 @@ def _reading(options: CurvesOptions) -> Reading:
         if not number.strip().isdigit() or int(number) == 0:
             raise ConfigError(f"--action-repeat {options.action_repeat}: expected N or TASK=N,TASK=N")
         repeats[_canonical(task) or task.strip()] = int(number)
-    return Reading(_canonical, options.task, repeats)
+    return CsvOptions(_canonical, options.task, repeats)
 
 
 def _canonical(name: str) -> str | None:
@@ -166,16 +166,16 @@ def _bar(name: str) -> Callable[[Sequence[Item]], Iterable[Item]]:
 
 def _write(study: Study, out: Path) -> None:
     """Write everything, and print the numbers."""
-    from agent.evaluation import album, exploration, exports, report, scoretable
+    from agent.evaluation.comparison import as_text, exports, figure_files, report, visited_states
 
-    charts = album.draw_charts(study, out / "figures", _bar("pictures"))
-    explored = exploration.explore(study, out / "figures", _bar("visits"))
+    charts = figure_files.draw_charts(study, out / "figures", _bar("pictures"))
+    explored = visited_states.explore(study, out / "figures", _bar("visits"))
     page = report.make_page(study, charts, explored)
     study = replace(study, notes=(*study.notes, *page.notes))
-    visits = exports.plain(exploration.as_json(explored))
+    visits = exports.plain(visited_states.as_json(explored))
     extras = {"time_shares": exports.plain(page.shares), **page.captions, **visits}
     if explored.rows:
-        (out / "visits.csv").write_text(exploration.growth_csv(explored), encoding="utf-8")
+        (out / "visits.csv").write_text(visited_states.growth_csv(explored), encoding="utf-8")
     summary = json.dumps(exports.summary(study, extras), indent=1, allow_nan=False)
     for name, text in (
         ("curves.csv", exports.points_csv(study)),
@@ -185,7 +185,7 @@ def _write(study: Study, out: Path) -> None:
         (out / name).write_text(text, encoding="utf-8")
     for note in study.notes:
         print(f"nearfar: {note}", file=sys.stderr)
-    print(scoretable.coverage_table(study), end="\n\n")
-    print(scoretable.score_tables(study))
+    print(as_text.completeness_table(study), end="\n\n")
+    print(as_text.score_tables(study))
     print(f"\nreport    {out / 'report.html'}\nnumbers   {out / 'summary.json'}, {out / 'curves.csv'}")
     print(f"pictures  {out / 'figures'}")

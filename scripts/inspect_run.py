@@ -14,7 +14,7 @@ from scripts.options import parse_flags
 
 if TYPE_CHECKING:
     from agent.agent import Agent
-    from agent.evaluation.inspection import Seen
+    from agent.evaluation.inspection.analysis import Seen
     from envs.recording import Episode
 
 STARTS = 4  # states of the episode that are imagined and planned from
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
 
     from agent import load_agent
-    from agent.evaluation.inspection import look_at
+    from agent.evaluation.inspection.analysis import look_at
 
     agent = load_agent(options.run).agent
     chosen = _chosen_episodes(options)
@@ -115,8 +115,7 @@ def _chosen_episodes(options: InspectOptions) -> list[Episode]:
 def _draw(agent: Agent, gallery: list[Seen], horizon: int, out: Path) -> None:
     import numpy as np
 
-    from agent.evaluation import inspection
-    from agent.evaluation import inspection_pictures as pictures
+    from agent.evaluation.inspection import analysis, pictures
 
     seen = gallery[0]
     # closer together at the start, where most happens in most tasks
@@ -124,17 +123,17 @@ def _draw(agent: Agent, gallery: list[Seen], horizon: int, out: Path) -> None:
     starts = np.unique(np.geomspace(min(2, last), last, STARTS).astype(int)).tolist()
     matches = [
         [
-            inspection.find(query, gallery, (0, start + k))
-            for k, query in enumerate(inspection.imagine(agent, seen, start, horizon), start=1)
+            analysis.find(query, gallery, (0, start + k))
+            for k, query in enumerate(analysis.imagine(agent, seen, start, horizon), start=1)
         ]
         for start in starts
     ]
     searched = sum(len(each.key) for each in gallery)
     pictures.draw_imagination(seen, starts, matches, searched, out / "imagination.png")
-    plans = [inspection.candidate_plans(agent, seen.state[start], CANDIDATES) for start in starts]
+    plans = [analysis.candidate_plans(agent, seen.state[start], CANDIDATES) for start in starts]
     pictures.draw_candidates(seen, starts, plans, out / "plans.png")
     after = 0.0 if seen.episode.terminated[-1] else float(seen.value[-1])
-    realised = inspection.realised_returns(seen.episode.reward, agent.discount, after)
+    realised = analysis.realised_returns(seen.episode.reward, agent.discount, after)
     pictures.draw_traces(seen, realised, out / "values.png")
     pictures.draw_similarity(seen, out / "similarity.png")
 
@@ -142,8 +141,8 @@ def _draw(agent: Agent, gallery: list[Seen], horizon: int, out: Path) -> None:
 def _draw_novelty(agent: Agent, episodes: list[Episode], out: Path) -> None:
     """What a curious agent finds novel; nothing for another one."""
     from agent.curious import CuriousAgent
-    from agent.evaluation.novelty import novelty
-    from agent.evaluation.novelty_pictures import draw_bonus, draw_novelty
+    from agent.evaluation.inspection.novelty import novelty
+    from agent.evaluation.inspection.novelty_pictures import draw_bonus, draw_novelty
 
     if not isinstance(agent, CuriousAgent):
         return

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from configs.load import ConfigError
 
 if TYPE_CHECKING:
-    from agent.evaluation.visits import Survey
+    from agent.evaluation.visits.state_coverage import Survey
 
 _LONGEST = 30  # letters of a name above a heat map
 
@@ -33,9 +33,9 @@ def show_visits(places: Sequence[Path], variables: tuple[str, str] | None, out: 
         DatasetError: there are no episodes.
         EpisodeError: none can be read.
     """
-    from agent.evaluation import visits_pictures as pictures
-    from agent.evaluation.canvas import looks_of
-    from agent.evaluation.visits import as_json, growth_csv
+    from agent.evaluation.figure_style import looks_of
+    from agent.evaluation.visits import pictures
+    from agent.evaluation.visits.state_coverage import as_json, growth_csv
 
     names = short_names(places)
     first = _survey(places[0], names[0], variables)
@@ -67,7 +67,7 @@ def _make(directory: Path) -> None:
 
 
 def _survey(place: Path, name: str, variables: Sequence[str] | None) -> Survey | None:
-    from agent.evaluation.visits import VariableError, survey
+    from agent.evaluation.visits.state_coverage import VariableError, survey
     from envs.datasets.formats import find_store
 
     try:

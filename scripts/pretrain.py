@@ -222,7 +222,7 @@ def _preview(config: PretrainConfig, reader: EpisodeReader, path: Path) -> None:
     import numpy as np
     import torch
 
-    from agent.evaluation.previews import draw_preview
+    from agent.evaluation.view_previews import draw_preview
     from envs.positions import WindowSampler
 
     rng = np.random.default_rng(config.seed)

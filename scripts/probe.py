@@ -19,8 +19,8 @@ from scripts.wiring import resolve_device
 if TYPE_CHECKING:
     import torch
 
-    from agent.evaluation.probe import Probe
-    from agent.evaluation.probe_data import ProbeData
+    from agent.evaluation.probe.data import ProbeData
+    from agent.evaluation.probe.measures import Probe
     from envs.state import StateVariable
     from world_model.encoder_file import LoadedEncoder
     from world_model.probing import Features
@@ -56,9 +56,9 @@ def main(arguments: Sequence[str]) -> int:
     options = parse_flags(ProbeOptions, "nearfar probe", arguments)
     named = named_paths(options.encoder)
 
-    from agent.evaluation.probe import probe, table, warn_beside
-    from agent.evaluation.probe_data import check_readable, open_store, read_data
-    from agent.evaluation.probe_page import make_page
+    from agent.evaluation.probe.data import check_readable, open_store, read_data
+    from agent.evaluation.probe.measures import probe, table, warn_beside
+    from agent.evaluation.probe.page import make_page
     from agent.loading import read_encoder
 
     device = resolve_device(options.device)
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _as_text(probes: Mapping[str, Probe], data: ProbeData, about: Mapping[str, str]) -> str:
     """All numbers as JSON, with what each encoder is in words."""
-    from agent.evaluation.probe import as_json
+    from agent.evaluation.probe.measures import as_json
 
     found = as_json(probes, data)
     for name, words in about.items():
@@ -103,7 +103,7 @@ def _pictures(out: Path) -> dict[str, Path]:
 
 
 def _draw(features: Mapping[str, Features], data: ProbeData, out: Path) -> None:
-    from agent.evaluation import probe_pictures as pictures
+    from agent.evaluation.probe import pictures as pictures
 
     draws = pictures.draw_neighbours, pictures.draw_similarities, pictures.draw_maps
     for draw, path in zip(draws, _pictures(out).values(), strict=True):
@@ -156,21 +156,27 @@ def _features(
 
     A random and a supervised encoder are built like the first one.
     """
-    from agent.evaluation import probe_data
+    from agent.evaluation.probe.features import (
+        RAW_SIDE,
+        encoded,
+        random_encoder,
+        raw_pixels,
+        supervised_encoder,
+    )
 
     facts = next(iter(loaded.values())).encoder.facts
     features, about = {}, {}
     for name, each in loaded.items():
-        features[name] = probe_data.encoded(each.encoder, data, device)
+        features[name] = encoded(each.encoder, data, device)
         about[name] = f"{each.card.method} ({each.fingerprint})"
-    features["random"] = probe_data.encoded(probe_data.random_encoder(facts), data, device)
+    features["random"] = encoded(random_encoder(facts), data, device)
     about["random"] = "the same architecture, never trained"
     if data.episodes[0].frame.size:
-        features["pixels"] = probe_data.raw_pixels(data, facts.stack)
-        about["pixels"] = f"stacks of frames, {probe_data.RAW_SIDE} pixels a side"
+        features["pixels"] = raw_pixels(data, facts.stack)
+        about["pixels"] = f"stacks of frames, {RAW_SIDE} pixels a side"
     if options.supervised_updates and data.variables:
-        trained = probe_data.supervised_encoder(facts, data, options.supervised_updates, device, options.seed)
-        features["supervised"] = probe_data.encoded(trained, data, device)
+        trained = supervised_encoder(facts, data, options.supervised_updates, device, options.seed)
+        features["supervised"] = encoded(trained, data, device)
         about["supervised"] = f"the same architecture, {options.supervised_updates:,} updates on the state"
     return features, about
 

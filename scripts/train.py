@@ -177,18 +177,22 @@ def _carry_over(predecessor: Predecessor, run_dir: Path, config: Config, stop: S
 
 def _closing_report(config: Config, run_dir: Path, restarts: int) -> str:
     """Draw the curve; the table of results, and where to look next."""
-    from agent.evaluation.curves import draw_learning_curve
+    from agent.evaluation.comparison.learning_curve import draw_learning_curve, results_table
+    from agent.evaluation.comparison.reading import read_runs
+    from agent.evaluation.comparison.sources import Input
     from agent.evaluation.published import published_scores
-    from agent.evaluation.runs import read_run
-    from agent.evaluation.tables import results_table
 
-    run = read_run(run_dir)
-    picture = run_dir / "learning-curve.png"
-    draw_learning_curve([run], published_scores(config.task, PUBLISHED_FRAMES), picture)
-    lines = ["", results_table([run]), "", f"learning curve  {picture}"]
-    if not run.evaluations[-1].updates:
-        random = config.training.random_frames
-        lines.insert(0, f"nothing was learnt: raise --frames above --training.random-frames, {random:,}")
+    run_set = read_runs([Input(run_dir)])
+    for note in run_set.notes:
+        print(f"nearfar: {note}", file=sys.stderr)
+    lines = []
+    for run in run_set.curves:
+        picture = run_dir / "learning-curve.png"
+        draw_learning_curve([run], published_scores(config.task, PUBLISHED_FRAMES), picture)
+        lines += ["", results_table([run]), "", f"learning curve  {picture}"]
+        if not run.trace.updates[-1]:
+            random = config.training.random_frames
+            lines.insert(0, f"nothing was learnt: raise --frames above --training.random-frames, {random:,}")
     if restarts:
         lines.append(f"restarts        {restarts}, of environments that failed")
     videos = sorted((run_dir / "videos").glob("*.gif"))

@@ -9,12 +9,12 @@ from typing import Any
 
 import yaml
 
-from agent.evaluation.collection import Collection, collect
-from agent.evaluation.finding import Input
-from agent.evaluation.foreign import Reading
-from agent.evaluation.runs import EVAL_HEADER
-from agent.evaluation.study import Study
+from agent.evaluation.comparison.csv_import import CsvOptions
+from agent.evaluation.comparison.reading import RunSet, read_runs
+from agent.evaluation.comparison.sources import Input
+from agent.evaluation.comparison.study import Study
 
+EVAL_HEADER = "frames,updates,seconds,return_mean,return_std,episodes"
 KNOWN = {"walker_walk": "dmc/walker-walk", "cartpole_swingup": "dmc/cartpole-swingup"}
 
 
@@ -46,12 +46,12 @@ def write_run(
     return path
 
 
-def collected(*paths: Path, labels: Sequence[str | None] = (), **reading: Any) -> Collection:
+def collected(*paths: Path, labels: Sequence[str | None] = (), **reading: Any) -> RunSet:
     """What there is under some paths."""
     names = [*labels, *[None] * (len(paths) - len(labels))]
     inputs = [Input(path, label) for path, label in zip(paths, names, strict=True)]
-    return collect(inputs, Reading(canonical, **reading))
+    return read_runs(inputs, CsvOptions(canonical, **reading))
 
 
-def noted(collection: Collection | Study) -> list[str]:
-    return [str(note) for note in collection.notes]
+def noted(run_set: RunSet | Study) -> list[str]:
+    return [str(note) for note in run_set.notes]

@@ -134,7 +134,8 @@ def test_command_line_imports_nothing_heavy() -> None:
     heavy = {"torch", "numpy", "mujoco", "dm_control", "gymnasium", "matplotlib", "scipy", "h5py", "PIL"}
     program = f"""
 import sys
-import agent, agent.evaluation, configs.views, envs, envs.datasets
+import agent, agent.evaluation, agent.evaluation.comparison, agent.evaluation.inspection
+import agent.evaluation.probe, agent.evaluation.visits, configs.views, envs, envs.datasets
 import world_model, world_model.objectives, world_model.pretrain, world_model.views
 from scripts import cli, collect, curves, data, doctor, evaluate, export
 from scripts import options, pretrain, probe, sweep, train

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
-from agent.evaluation.checks import Array, check_confidence, check_resampling, checked_scores
 from agent.evaluation.resampling import Statistic, count_rows, percentile_interval
+from agent.evaluation.score_checks import Array, check_confidence, check_resampling, checked_scores
 from agent.evaluation.statistics import bootstrap, bootstrap_interval, mean, won_pairs
 
 

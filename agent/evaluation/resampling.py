@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.evaluation.checks import Array
+from agent.evaluation.score_checks import Array
 
 Rows = NDArray[np.int64]
 Statistic = Callable[[Array], float]  # of scores (R, T)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from agent.evaluation.checks import Array, check_resampling, checked_curve, checked_scores
 from agent.evaluation.resampling import (
     RowsStatistic,
     Statistic,
@@ -25,6 +24,7 @@ from agent.evaluation.resampling import (
     weighted_mean,
     weighted_median,
 )
+from agent.evaluation.score_checks import Array, check_resampling, checked_curve, checked_scores
 
 
 def iqm(scores: ArrayLike) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from agent.evaluation.tables import aligned, format_duration
+from agent.evaluation.text_tables import aligned, format_duration
 from agent.sweeps.estimate import Cost, expected_seconds, total_seconds
 from agent.sweeps.ledger import RunRecord
 

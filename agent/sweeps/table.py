@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent.evaluation.tables import aligned, format_duration
+from agent.evaluation.text_tables import aligned, format_duration
 from agent.sweeps.ledger import RunRecord, State
 from agent.sweeps.watching import NOTHING_READ, Reading
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-
-from agent.evaluation.runs import RunError, read_evaluations
 
 PACE_WINDOW_S = 300.0
 """Speed is that of the last minutes: random decisions are quick, and later updates imagine."""
@@ -36,16 +35,18 @@ NOTHING_READ = Reading()
 
 def read_progress(run_dir: Path) -> Reading:
     """Read the ends of `metrics.jsonl` and `eval.csv`; what is missing or damaged is not written yet."""
+    from agent.evaluation.evaluations import read_eval_csv  # with NumPy, which `--help` does without
+
     frames: int = 0
     episode_return: float | None = None
     for record in _last_records(run_dir / "metrics.jsonl"):
         frames = int(record.get("frames", frames))
         episode_return = record.get("train/episode_return", episode_return)
     try:
-        evaluations = read_evaluations(run_dir / "eval.csv")
-    except RunError:
-        evaluations = ()
-    return Reading(frames, episode_return, evaluations[-1].return_mean if evaluations else None)
+        evaluations, _ = read_eval_csv(run_dir / "eval.csv")
+    except (OSError, ValueError, csv.Error):
+        evaluations = None
+    return Reading(frames, episode_return, None if evaluations is None else float(evaluations.returns[-1]))
 
 
 def _last_records(path: Path) -> list[dict[str, float]]:

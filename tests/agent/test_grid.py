@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent.evaluation.grid import MOST_POINTS, carried, make_grid, places, smoothed
-from agent.evaluation.records import Trace
+from agent.evaluation.comparison.grid import MOST_POINTS, carried, make_grid, places, smoothed
+from agent.evaluation.evaluations import Trace
 
 NAN = np.nan
 
@@ -48,7 +48,7 @@ def test_smoothing_averages_evaluations_and_those_before() -> None:
 
 def test_an_axis_must_have_been_recorded() -> None:
     frames = array(1, 2)
-    trace = Trace(frames, frames, array(NAN, NAN), array(5, 5))
+    trace = Trace(frames, frames, array(NAN, NAN), array(5, 5), array(NAN, NAN), array(NAN, NAN))
     np.testing.assert_array_equal(places(trace, "frames"), frames)
     for axis in ("seconds", "updates"):
         with pytest.raises(ValueError, match=f"does not record its {axis}"):

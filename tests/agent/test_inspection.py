@@ -17,7 +17,7 @@ from agent import checkpoint
 from agent.agent import Agent
 from agent.controller import Controller
 from agent.curious import CuriousAgent, make_agent
-from agent.evaluation.inspection import (
+from agent.evaluation.inspection.analysis import (
     Seen,
     candidate_plans,
     compared,
@@ -26,7 +26,7 @@ from agent.evaluation.inspection import (
     look_at,
     realised_returns,
 )
-from agent.evaluation.novelty import novelty
+from agent.evaluation.inspection.novelty import novelty
 from agent.planners.base import rollout
 from configs.load import dump_yaml
 from configs.schema import Config

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from agent.evaluation.novelty_pictures import Moment, draw_bonus, draw_novelty, extremes
-from agent.evaluation.traces import Line, Panel, draw_under_frames
+from agent.evaluation.inspection.frame_panels import Line, Panel, draw_under_frames
+from agent.evaluation.inspection.novelty_pictures import Moment, draw_bonus, draw_novelty, extremes
 from envs.recording import Episode
 from tests.physics import make_episode
 

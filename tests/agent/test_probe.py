@@ -12,18 +12,16 @@ import pytest
 import torch
 from PIL import Image
 
-from agent.evaluation.probe import RANDOM, as_json, probe, table, warn_beside
-from agent.evaluation.probe_data import (
+from agent.evaluation.probe.data import ProbeData, check_readable, read_data
+from agent.evaluation.probe.features import (
     RAW_SIDE,
-    ProbeData,
-    check_readable,
     encoded,
     random_encoder,
     raw_pixels,
-    read_data,
     supervised_encoder,
 )
-from agent.evaluation.probe_pictures import nearest_elsewhere, principal_plane
+from agent.evaluation.probe.measures import RANDOM, as_json, probe, table, warn_beside
+from agent.evaluation.probe.pictures import nearest_elsewhere, principal_plane
 from configs.load import ConfigError
 from configs.world_model import EncoderOptions
 from envs.episodes import EpisodeStore

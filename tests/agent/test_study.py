@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from agent.evaluation.album import draw_charts
-from agent.evaluation.bands import Estimation
-from agent.evaluation.exports import points_csv, summary
-from agent.evaluation.keepsakes import imaginations, time_shares, videos
-from agent.evaluation.report import PAGE_BYTES, make_page
-from agent.evaluation.scoretable import coverage_table, score_tables
-from agent.evaluation.study import Question, Study, make_study, unusable
-from agent.evaluation.vector import inlined
+from agent.evaluation.comparison.as_text import completeness_table, score_tables
+from agent.evaluation.comparison.curve_intervals import Estimation
+from agent.evaluation.comparison.exports import points_csv, summary
+from agent.evaluation.comparison.figure_files import draw_charts
+from agent.evaluation.comparison.report import PAGE_BYTES, make_page
+from agent.evaluation.comparison.run_media import imaginations, videos
+from agent.evaluation.comparison.study import Question, Study, make_study, unusable
+from agent.evaluation.comparison.svg import inlined
+from agent.evaluation.comparison.time_shares import time_shares
 from tests.runs import collected, noted, write_run
 
 FAST = Question(estimation=Estimation(resamples=50))
@@ -113,7 +114,7 @@ def test_few_seeds_and_runs_that_ended_are_remarked(suite: Path) -> None:
 
 def test_tables_as_text(suite: Path) -> None:
     study = study_of(suite)
-    lines = coverage_table(study).splitlines()
+    lines = completeness_table(study).splitlines()
     assert lines[2].split() == [TASKS[0], "cpu", "20k", "short", "30k", "30k", "30k"]
     assert lines[3].split() == [TASKS[0], "gpu", "30k", "30k", "30k"]
     table = score_tables(study)
@@ -224,7 +225,7 @@ def test_the_page_says_that_mixed_runs_are_pooled(tmp_path: Path) -> None:
     assert "mixed look (fast: seed 1; original: seed 2): pooled all the same" in html
 
 
-def write_keepsakes(run: Path) -> None:
+def write_media(run: Path) -> None:
     (run / "videos").mkdir()
     first, *rest = (Image.new("RGB", (192, 208), (2 * index, 100, 0)) for index in range(100))
     for name in ("frames-000010000.gif", "frames-000020000.gif"):
@@ -236,7 +237,7 @@ def write_keepsakes(run: Path) -> None:
 def test_videos_and_strips_are_small_copies_within_a_budget(tmp_path: Path) -> None:
     for seed in (1, 2):
         run = write_run(tmp_path / f"{seed}", seed=seed)
-        write_keepsakes(run)
+        write_media(run)
     curves = collected(tmp_path).curves
     (video,), notes = videos(curves, 10**9)
     assert notes == []

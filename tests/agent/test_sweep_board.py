@@ -46,6 +46,10 @@ def test_damage_counts_as_not_written_yet(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_bytes(b'{"frames": 5}\n\xff\xfe{{\n[3]\n')
     (tmp_path / "eval.csv").write_text("what is this\n")
     assert read_progress(tmp_path) == Reading(5)
+    (tmp_path / "eval.csv").write_bytes(b"\xff\xfe")
+    assert read_progress(tmp_path) == Reading(5)
+    (tmp_path / "eval.csv").write_text(HEADER + "400,9,1.0,33.25,1,10\n800,9,2.0,oh,1,10\n")
+    assert read_progress(tmp_path) == Reading(5, None, 33.25), "what comes before damage is"
 
 
 def test_pace_is_that_of_the_last_minutes() -> None:

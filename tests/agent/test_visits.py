@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.evaluation.state_axes import MOST_UNNAMED, StateAxis, axes_of, described
-from agent.evaluation.visits import (
+from agent.evaluation.visits.state_axes import MOST_UNNAMED, StateAxis, axes_of, described
+from agent.evaluation.visits.state_coverage import (
     CELLS,
-    Coverage,
+    StateCoverage,
     VariableError,
     Visits,
     as_json,
@@ -134,7 +134,7 @@ def test_coverage_grows_episode_by_episode() -> None:
     rng = np.random.default_rng(1)
     lengths = (5, 30, 2)
     episodes = [make_episode(rng.normal(scale=3, size=(length, 4)), frames=length) for length in lengths]
-    coverage, states = Coverage(), np.empty((0, 4))
+    coverage, states = StateCoverage(), np.empty((0, 4))
     for number, episode in enumerate(episodes, start=1):
         stage = coverage.add(episode)
         states = np.concatenate([states, episode.physics])
@@ -150,13 +150,13 @@ def test_order_makes_no_difference_to_the_end() -> None:
     episodes = [make_episode(rng.normal(size=(20, 4))) for _ in range(4)]
     ends = []
     for order in (episodes, episodes[::-1]):
-        coverage = Coverage()
+        coverage = StateCoverage()
         ends.append([coverage.add(episode) for episode in order][-1])
     assert ends[0] == ends[1]
 
 
 def test_nothing_is_said_of_a_task_without_physics() -> None:
-    coverage = Coverage()
+    coverage = StateCoverage()
     assert coverage.add(make_episode(np.zeros((5, 0)))) is None
     assert (coverage.stages, coverage.axes) == ([], ())
 

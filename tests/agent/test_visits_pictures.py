@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agent.evaluation.canvas import looks_of
-from agent.evaluation.state_axes import StateAxis
-from agent.evaluation.visits import Stage, Visits
-from agent.evaluation.visits_pictures import draw_growth, draw_maps
+from agent.evaluation.figure_style import looks_of
+from agent.evaluation.visits.pictures import draw_growth, draw_maps
+from agent.evaluation.visits.state_axes import StateAxis
+from agent.evaluation.visits.state_coverage import Stage, Visits
 
 AXES = (
     StateAxis("hinge", 0, "rad", -np.pi, np.pi, is_periodic=True),

@@ -57,7 +57,7 @@ def test_nothing_heavy_is_imported() -> None:
     program = """
 import sys
 import scripts.curves
-import agent.evaluation.study, agent.evaluation.report, agent.evaluation.album, agent.evaluation.exports
+from agent.evaluation.comparison import exports, figure_files, report, study
 print([name for name in ("torch", "mujoco", "dm_control", "gymnasium", "tensorboard") if name in sys.modules])
 """
     done = subprocess.run(

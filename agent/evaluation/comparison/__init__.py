@@ -1,0 +1,1 @@
+"""Behind `nearfar curves`: runs and tables of other projects, compared."""

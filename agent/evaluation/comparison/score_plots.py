@@ -1,0 +1,120 @@
+"""Scores as pictures: bars, profiles, probabilities of improvement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agent.evaluation.comparison.aggregation import Scope, scale_of
+from agent.evaluation.comparison.grid import Axis
+from agent.evaluation.comparison.scores import PROFILE_LEVELS, Comparison, Profile, Scorecard
+from agent.evaluation.figure_style import GREY, INK, Look, picture, short_count, short_time
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def draw_bars(
+    path: Path,
+    scope: Scope,
+    at: float,
+    axis: Axis,
+    cards: Sequence[Scorecard],
+    published: Mapping[str, float],
+    looks: Mapping[str, Look],
+) -> None:
+    """Mean of each variant with its interval at one place, beside published means over the same tasks.
+
+    Args:
+        path: of PNG and SVG, without suffix.
+        scope: over which the means are taken.
+        at: place on the axis.
+        axis: which axis.
+        cards: variants that go that far, one at least.
+        published: method -> mean on the scale of the scope.
+        looks: colour and dashes by variant.
+    """
+    names = [*(card.variant for card in cards), *published]
+    values = [*(card.numbers["mean"].value for card in cards), *published.values()]
+    colours = [*(looks[card.variant][0] for card in cards), *([GREY] * len(published))]
+    title = f"{scope.title}, {_at_text(at, axis)}"
+    with picture(path, title, rows=0, height=0.29 * len(names) + 0.1, left=1.75, right=0.5) as (axes, _):
+        rows = np.arange(len(names))[::-1]
+        bars = axes.barh(rows, values, height=0.68, color=colours, alpha=0.85)
+        for bar in bars[len(cards) :]:
+            bar.set_alpha(0.45)
+        for row, card in zip(rows, cards, strict=False):
+            mean = card.numbers["mean"]
+            axes.plot([mean.low, mean.high], [row, row], color=INK, linewidth=1.3, solid_capstyle="butt")
+        _label_rows(axes, rows, names)
+        scale = scale_of(scope.tasks[0])
+        end = scale / scope.scale if scale else max(values)
+        axes.set_xlim(min(0.0, *values), end)
+        for row, value in zip(rows, values, strict=True):
+            text = f"{value:.2f}" if scope.is_aggregate else f"{value:.0f}"
+            axes.annotate(text, (1.015, row), xycoords=("axes fraction", "data"), fontsize=9.5, va="center")
+        unit = "mean return / 1000" if scope.is_aggregate else "mean return"
+        axes.set_xlabel(f"{unit}; line: 95% interval", fontsize=11)
+
+
+def _at_text(at: float, axis: Axis) -> str:
+    return f"after {short_time(at)}" if axis == "seconds" else f"at {short_count(at)} {axis}"
+
+
+def _label_rows(axes: Axes, rows: Iterable[int], names: Sequence[str]) -> None:
+    axes.set_yticks(list(rows), [name if len(name) <= 22 else f"{name[:21]}…" for name in names])
+    axes.tick_params(axis="y", labelsize=10)
+    axes.grid(visible=False, axis="y")
+
+
+def draw_profiles(
+    path: Path, scope: Scope, at: float, axis: Axis, profiles: Sequence[Profile], looks: Mapping[str, Look]
+) -> None:
+    """Share of runs above each score, with pointwise bands; arguments as those of `draw_bars`."""
+    title = f"{scope.title}, {_at_text(at, axis)}"
+    with picture(path, title, rows=len(profiles)) as (axes, legend):
+        for profile in profiles:
+            colour, dashes = looks[profile.variant]
+            if not np.isnan(profile.low).any():
+                axes.fill_between(
+                    PROFILE_LEVELS, profile.low, profile.high, step="post", color=colour, alpha=0.14,
+                    linewidth=0,
+                )  # fmt: skip
+            (line,) = axes.step(
+                PROFILE_LEVELS, profile.share, where="post", color=colour, linestyle=dashes, linewidth=2.0
+            )
+            legend.append((line, profile.variant))
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1.02)
+        axes.set_xlabel("return / 1000", fontsize=11)
+        axes.set_ylabel("share of runs above", fontsize=11)
+
+
+def draw_improvement(
+    path: Path, scope: Scope, at: float, axis: Axis, comparisons: Sequence[Comparison]
+) -> None:
+    """Probability that a run of one variant beats one of another; arguments as those of `draw_bars`."""
+    title = f"{scope.title}, {_at_text(at, axis)}"
+    height = 0.34 * len(comparisons) + 0.15
+    with picture(path, title, rows=0, height=height, left=2.15) as (axes, _):
+        rows = list(range(len(comparisons)))[::-1]
+        for row, comparison in zip(rows, comparisons, strict=True):
+            found = comparison.improvement
+            axes.plot([found.low, found.high], [row, row], color=INK, linewidth=1.6)
+            axes.plot(found.value, row, "o", color=INK, markersize=6, clip_on=False, zorder=5)
+        axes.axvline(0.5, color=GREY, linewidth=1.0, linestyle="--")
+        axes.set_yticks(rows, [_pair(each) for each in comparisons])
+        axes.tick_params(axis="y", labelsize=9.5)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(-0.6, len(comparisons) - 0.4)
+        axes.set_xlabel("probability; line: 95% interval", fontsize=11)
+
+
+def _pair(comparison: Comparison) -> str:
+    first, second = (
+        name if len(name) <= 13 else f"{name[:12]}…" for name in (comparison.first, comparison.second)
+    )
+    return f"{first} > {second}"

@@ -1,0 +1,1 @@
+"""Behind `nearfar inspect`: what a trained agent makes of recorded episodes."""

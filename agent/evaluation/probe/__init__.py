@@ -1,0 +1,1 @@
+"""Behind `nearfar probe`: what encoders know of recorded episodes."""

@@ -1,0 +1,1 @@
+"""Which states episodes visited, from the physics states that they recorded."""
