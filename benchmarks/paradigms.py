@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import statistics
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -53,10 +54,11 @@ def all_runs() -> Groups:
 
 
 def metric(run: Curve, name: str) -> float:
-    """Mean of a metric over the last 10,000 frames before `FRAMES`."""
+    """Mean of a metric over the last 10,000 frames before `FRAMES`; NaN where it was not logged."""
     path = places()[run.variant] / f"seed-{run.seed}" / "metrics.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return statistics.fmean(line[name] for line in lines if FRAMES - 10_000 < line["frames"] <= FRAMES)
+    late = [line for line in lines if FRAMES - 10_000 < line["frames"] <= FRAMES]
+    return statistics.fmean(line.get(name, math.nan) for line in late)
 
 
 def final(runs: list[Curve]) -> float:
@@ -84,7 +86,7 @@ def table(groups: Groups, floor: float) -> Iterator[str]:
             name,
             ", ".join(f"{run.trace.returns[-1]:.0f}" for run in runs),
             f"**{final(runs):.0f}**",
-            f"{retrieval:.2f}",
+            "not logged" if math.isnan(retrieval) else f"{retrieval:.2f}",
             f"{spread:.0f}",
             f"{times[name]['update_ms']:.0f}" if name in times else "",
         )
