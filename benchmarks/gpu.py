@@ -1,9 +1,9 @@
 """Everything that needs a GPU, in order of worth, in the minutes there are.
 
-    python benchmarks/gpu.py --minutes 10 [--out benchmarks/results/gpu] [--only tests,bench,train]
+    python benchmarks/gpu.py --minutes 10 [--out benchmarks/results/gpu] [--only tests,bench,pretrain,train]
 
-1. the GPU tests; 2. `nearfar bench`, captured and eager; 3. training runs, several at a time, each resumed
-where an earlier call cut it. Every result is written as it comes, so that a call that is cut short leaves
+1. the GPU tests; 2. `nearfar bench`, captured and eager, with curiosity, too; 3. a short pretraining in bfloat16
+and one in float32; 4. training runs, several at a time, each resumed where an earlier call cut it. Every result is written as it comes, so that a call that is cut short leaves
 what it measured.
 """
 
@@ -32,7 +32,14 @@ TRAIN_FLAGS = "--preset gpu --logging.no-progress --logging.keep-every-frames 50
 BENCHES = {
     "bench-gpu": "--preset gpu",
     "bench-gpu-eager": "--preset gpu --training.no-cuda-graph",
+    "bench-gpu-curious": "--preset gpu+curious",
     "bench-cpu-preset": "--preset cpu --device cuda",
+}
+
+COLLECT_FLAGS = "--task dmc/cartpole-swingup --behaviour random --episodes 20 --envs 4 --no-progress"
+PRETRAININGS = {
+    "pretrain-bfloat16": "--method simclr --updates 300 --model.encoder.precision bfloat16",
+    "pretrain-float32": "--method simclr --updates 300",
 }
 
 
@@ -100,6 +107,19 @@ class Session:
                 (self.out / f"{name}.json").write_text(json.dumps(json.loads(done.stdout), indent=2) + "\n")
                 print(done.stdout, flush=True)
 
+    def pretrain(self) -> None:
+        """An encoder from random episodes: its losses, its rank, and how long it took."""
+        data = self.work / "episodes"
+        self.call(
+            "collect", ["-m", "scripts.cli", "collect", *COLLECT_FLAGS.split(), "--out", str(data)], 120
+        )
+        for name, flags in PRETRAININGS.items():
+            target = self.work / name
+            places = ["--data", str(data), "--out", str(target), "--device", "cuda"]
+            self.call(name, ["-m", "scripts.cli", "pretrain", *flags.split(), *places], 120)
+            if (target / "metrics.jsonl").exists():
+                (self.out / f"{name}.jsonl").write_bytes((target / "metrics.jsonl").read_bytes())
+
     def train(self, jobs: int, names: list[str]) -> None:
         """Training runs with the gpu preset, `jobs` at a time, until the deadline."""
         waiting = {name: RUNS[name] for name in names}
@@ -146,17 +166,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gpu"))
     parser.add_argument("--work", type=Path, default=Path("runs/gpu"))
     parser.add_argument("--jobs", type=int, default=2, help="training runs at the same time")
-    parser.add_argument("--only", default="tests,bench,train")
+    parser.add_argument("--only", default="tests,bench,pretrain,train")
     parser.add_argument("--runs", default=",".join(RUNS), help="which training runs, in this order")
     options = parser.parse_args()
     os.environ.setdefault("MUJOCO_GL", "egl")
     session = Session(options.minutes, options.out, options.work)
     session.environment()
-    if "tests" in options.only:
+    stages = options.only.split(",")
+    if "tests" in stages:
         session.tests()
-    if "bench" in options.only:
+    if "bench" in stages:
         session.benches()
-    if "train" in options.only:
+    if "pretrain" in stages:
+        session.pretrain()
+    if "train" in stages:
         session.train(options.jobs, options.runs.split(","))
 
 

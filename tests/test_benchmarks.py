@@ -13,6 +13,7 @@ import yaml
 from configs.pretrain import PretrainConfig
 from configs.schema import Config
 from scripts.bench import BenchOptions
+from scripts.collect import CollectOptions
 from scripts.evaluate import EvaluateOptions
 from scripts.options import parse_config, parse_flags
 
@@ -65,6 +66,9 @@ def test_gpu_script_is_made_of_valid_command_lines(scripts: None) -> None:
         assert config.replay.on_device
     for flags in gpu.BENCHES.values():
         parse_config(BenchOptions, "bench", flags.split())
+    for flags in gpu.PRETRAININGS.values():
+        parse_flags(PretrainConfig, "nearfar pretrain", [*flags.split(), "--data", "somewhere"])
+    parse_flags(CollectOptions, "nearfar collect", gpu.COLLECT_FLAGS.split())
     assert not parse_config(BenchOptions, "bench", gpu.BENCHES["bench-gpu-eager"].split()).training.cuda_graph
 
 
