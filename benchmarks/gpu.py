@@ -2,9 +2,9 @@
 
     python benchmarks/gpu.py --minutes 10 [--out benchmarks/results/gpu] [--only tests,bench,pretrain,train]
 
-1. the GPU tests; 2. `nearfar bench`, captured and eager, with curiosity, too; 3. a short pretraining in bfloat16
-and one in float32; 4. training runs, several at a time, each resumed where an earlier call cut it. Every result is written as it comes, so that a call that is cut short leaves
-what it measured.
+1. the GPU tests; 2. `nearfar bench`, captured and eager, with curiosity, too; 3. a short pretraining in
+bfloat16 and one in float32; 4. training runs, several at a time, each resumed where an earlier call cut it.
+Every result is written as it comes, so that a call that is cut short leaves what it measured.
 """
 
 from __future__ import annotations
