@@ -14,7 +14,7 @@ from agent.evaluation.comparison.curve_intervals import Estimation
 from agent.evaluation.comparison.exports import points_csv, summary
 from agent.evaluation.comparison.figure_files import draw_charts
 from agent.evaluation.comparison.report import PAGE_BYTES, make_page
-from agent.evaluation.comparison.run_media import imaginations, videos
+from agent.evaluation.comparison.run_media import imaginations, novelties, videos
 from agent.evaluation.comparison.study import Question, Study, make_study, unusable
 from agent.evaluation.comparison.svg import inlined
 from agent.evaluation.comparison.time_shares import time_shares
@@ -231,7 +231,8 @@ def write_media(run: Path) -> None:
     for name in ("frames-000010000.gif", "frames-000020000.gif"):
         first.save(run / "videos" / name, save_all=True, append_images=rest, duration=40)
     (run / "inspect").mkdir()
-    first.resize((1200, 300)).save(run / "inspect" / "imagination.png")
+    for name in ("imagination", "bonus", "novelty"):
+        first.resize((1200, 300)).save(run / "inspect" / f"{name}.png")
 
 
 def test_videos_and_strips_are_small_copies_within_a_budget(tmp_path: Path) -> None:
@@ -249,12 +250,17 @@ def test_videos_and_strips_are_small_copies_within_a_budget(tmp_path: Path) -> N
         assert 10 < len(durations) <= 34
     (strip,), _ = imaginations(curves, 10**9)
     assert strip.kind == "png"
+    (bonus, novel), _ = novelties(curves, 2 * len(strip.content))
+    assert bonus.caption == novel.caption == "dmc/walker-walk, cpu, seed 1"
+    (only,), (note,) = novelties(curves, 2 * len(strip.content) - 1)
+    assert (only, "1 left out" in str(note)) == (bonus, True)
     nothing, (note,) = videos(curves, len(video.content) - 1)
     assert nothing == []
     assert str(note) == "videos: 1 left out to keep the page small"
     study = study_of(tmp_path)
     page = make_page(study, draw_charts(study, tmp_path / "figures"))
     assert page.captions["videos"] == [video.caption]
+    assert page.html.count('alt="Bonus and novel frames') == 2
     assert page.html.count("data:image/gif;base64,") == 1
     assert len(page.html.encode()) < PAGE_BYTES
     check(page.html)

@@ -14,7 +14,7 @@ from typing import Any
 from agent.evaluation.comparison.as_text import interval, place, score
 from agent.evaluation.comparison.figure_files import Chart
 from agent.evaluation.comparison.records import Note
-from agent.evaluation.comparison.run_media import Picture, imaginations, videos
+from agent.evaluation.comparison.run_media import Picture, imaginations, novelties, videos
 from agent.evaluation.comparison.study import Study
 from agent.evaluation.comparison.svg import inlined
 from agent.evaluation.comparison.time_shares import TimeShares, time_shares
@@ -59,15 +59,19 @@ def make_page(study: Study, drawn: Sequence[Chart], explored: Exploration = _NOT
     room = (PAGE_BYTES - len(_render(study, drawn, explored, shares).encode())) * 3 // 4  # as base64
     moving, more = videos(curves, room // 2)
     notes += more
-    strips, more = imaginations(curves, room - sum(len(each.content) for each in moving))
+    room -= sum(len(each.content) for each in moving)
+    strips, more = imaginations(curves, room)
+    notes += more
+    novel, more = novelties(curves, room - sum(len(each.content) for each in strips))
     notes += more
     notes += explored.notes
     study = replace(study, notes=(*study.notes, *notes))
     captions = {
         name: [each.caption for each in pictures]
-        for name, pictures in (("videos", moving), ("imaginations", strips))
+        for name, pictures in (("videos", moving), ("imaginations", strips), ("novelties", novel))
     }
-    return Page(_render(study, drawn, explored, shares, moving, strips), tuple(notes), shares, captions)
+    page = _render(study, drawn, explored, shares, moving, strips, novel)
+    return Page(page, tuple(notes), shares, captions)
 
 
 def _render(
@@ -77,6 +81,7 @@ def _render(
     shares: Sequence[TimeShares],
     moving: Sequence[Picture] = (),
     strips: Sequence[Picture] = (),
+    novel: Sequence[Picture] = (),
 ) -> str:
     """The page as HTML: no script, no address that a browser would fetch."""
     import jinja2
@@ -103,6 +108,7 @@ def _render(
         shares=shares,
         videos=moving,
         strips=strips,
+        novel=novel,
         published=_published(study),
         inf=math.inf,
     )

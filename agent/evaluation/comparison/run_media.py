@@ -48,6 +48,17 @@ def imaginations(curves: Sequence[Curve], budget: int) -> tuple[list[Picture], l
     return _small_copies(curves, "inspect/imagination.png", budget, small_png)
 
 
+def novelties(curves: Sequence[Curve], budget: int) -> tuple[list[Picture], list[Note]]:
+    """What it drew of curious runs: the bonus of an episode, then the most and the least novel frames."""
+    pictures, notes = [], []
+    for pattern in ("inspect/bonus.png", "inspect/novelty.png"):
+        found, more = _small_copies(curves, pattern, budget, small_png)
+        budget -= sum(len(each.content) for each in found)
+        pictures += found
+        notes += more
+    return pictures, notes
+
+
 def _small_copies(
     curves: Sequence[Curve], pattern: str, budget: int, shrink: Any
 ) -> tuple[list[Picture], list[Note]]:
