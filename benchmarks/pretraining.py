@@ -5,9 +5,9 @@
 Two tasks, 100 episodes each, half of the random ones correlated in time. Cartpole: 50 at random, and the 50
 that an agent lived while it learnt, the first 50k frames of the run `--lived`, which are of mixed quality.
 Reacher: 100 at random, which gets everywhere. Methods that see pairs learn from 256 a step, those that see
-windows from 64, which costs about as much. Then one probe for each task, of all encoders beside a random one,
-pixels and a supervised one. What is done already is not done again. Results go to
-`benchmarks/results/pretraining/`.
+windows from 64, which costs about as much. Then one probe for each task, on 40 episodes of the same kinds
+that no encoder has seen, of all encoders beside a random one, pixels and a supervised one. What is done already
+is not done again. Results go to `benchmarks/results/pretraining/`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from figures import header, row
 
 RESULTS = Path(__file__).parent / "results" / "pretraining"
 TASKS = {"cartpole": "dmc/cartpole-swingup", "reacher": "dmc/reacher-easy"}
-EPISODES = 100
+EPISODES, UNSEEN = 100, 40
+RANDOM = "random=1,smooth-random=1"
 PAIRS, WINDOWS = "--batch.size 256", "--batch.size 64"
 METHODS = {
     "simclr": f"--method simclr {PAIRS}",
@@ -47,13 +48,32 @@ def nearfar(*arguments: str | Path) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
+def recorded(
+    task: str, out: Path, *, episodes: int, seed: int, mixture: str, more: tuple[str, ...] = ()
+) -> Path:
+    """Episodes of a task, recorded where they are missing."""
+    behaviour = ["--behaviour", mixture, "--episodes", str(episodes), "--seed", str(seed), *more]
+    nearfar("collect", "--task", TASKS[task], *behaviour, "--no-progress", "--out", out)
+    return out
+
+
 def data_of(task: str, work: Path, lived: Path, seed: int) -> list[Path]:
-    """The episodes of a task, recorded where they are missing."""
-    count = EPISODES // 2 if task == "cartpole" else EPISODES
+    """What encoders learn from."""
     out = work / "data" / task / f"seed-{seed}"
-    mixture = ["--behaviour", "random=1,smooth-random=1", "--episodes", str(count), "--seed", str(seed)]
-    nearfar("collect", "--task", TASKS[task], *mixture, "--no-progress", "--out", out)
-    return [out, lived] if task == "cartpole" else [out]
+    count = EPISODES // 2 if task == "cartpole" else EPISODES
+    return [
+        recorded(task, out, episodes=count, seed=seed, mixture=RANDOM),
+        *([lived] if count < EPISODES else []),
+    ]
+
+
+def unseen_data_of(task: str, work: Path, lived: Path, seed: int) -> Path:
+    """What they are asked about: other episodes of the same kinds."""
+    out, seed = work / "unseen" / task / f"seed-{seed}", seed + 1000
+    if task == "reacher":
+        return recorded(task, out, episodes=UNSEEN, seed=seed, mixture=RANDOM)
+    policy = ("--from", str(lived), "--noise", "0.1")
+    return recorded(task, out, episodes=UNSEEN, seed=seed, mixture=f"{RANDOM},policy=2", more=policy)
 
 
 def pretrain(task: str, method: str, data: list[Path], out: Path, options: argparse.Namespace) -> None:
@@ -72,29 +92,13 @@ def last_of(out: Path) -> dict[str, Any]:
     return dict(json.loads((out / "metrics.jsonl").read_text().splitlines()[-1]))
 
 
-def probe(task: str, data: list[Path], encoders: dict[str, Path], target: Path, work: Path) -> None:
+def probe(data: Path, encoders: dict[str, Path], target: Path) -> None:
     """Ask all encoders of a task what they know, and keep the answer."""
-    joined = work / "joined" / task
-    join(data, joined)
     named = [part for name, path in encoders.items() for part in ("--encoder", f"{name}={path}")]
-    answer = nearfar("probe", *named, "--data", joined, "--device", "cpu", "--json")
-    target.mkdir(parents=True, exist_ok=True)
-    found = json.loads(answer)
+    found = json.loads(nearfar("probe", *named, "--data", data, "--device", "cpu", "--json"))
     for name, path in encoders.items():
         found["encoders"][name]["seconds"] = last_of(path.parent)["seconds"]
     (target / "probe.json").write_text(f"{json.dumps(found, indent=1)}\n")
-
-
-def join(data: list[Path], target: Path) -> None:
-    """One store with the episodes of several, anew."""
-    from envs.episodes import EpisodeStore
-
-    shutil.rmtree(target, ignore_errors=True)
-    store = EpisodeStore(target)
-    for path in data:
-        source = EpisodeStore(path / "episodes" if (path / "episodes").is_dir() else path)
-        for identifier in source.ids():
-            store.commit(source.read(identifier))
 
 
 def table(task: str, seed: int) -> list[str]:
@@ -122,15 +126,18 @@ def main() -> None:
     options = parser.parse_args()
     for task in options.tasks:
         data = data_of(task, options.work, options.lived, options.seed)
+        kept = RESULTS / task / f"seed-{options.seed}"
+        kept.mkdir(parents=True, exist_ok=True)
         encoders = {}
         for method in options.methods:
             out = options.work / task / method / f"seed-{options.seed}"
             pretrain(task, method, data, out, options)
             encoders[method] = out / "encoder.safetensors"
-            kept = RESULTS / task / f"seed-{options.seed}"
-            kept.mkdir(parents=True, exist_ok=True)
             shutil.copy(out / "metrics.jsonl", kept / f"{method}.jsonl")
-        probe(task, data, encoders, RESULTS / task / f"seed-{options.seed}", options.work)
+            shutil.copy(out / "encoder.json", kept / f"{method}.json")
+        unseen = unseen_data_of(task, options.work, options.lived, options.seed)
+        shutil.copy(unseen / "collect.json", kept / "unseen.json")
+        probe(unseen, encoders, kept)
         print(task, *table(task, options.seed), sep="\n", flush=True)
 
 
