@@ -6,8 +6,8 @@ Two tasks, 100 episodes each, half of the random ones correlated in time. Cartpo
 that an agent lived while it learnt, the first 50k frames of the run `--lived`, which are of mixed quality.
 Reacher: 100 at random, which gets everywhere. Methods that see pairs learn from 256 a step, those that see
 windows from 64, which costs about as much. Then one probe for each task, on 40 episodes of the same kinds
-that no encoder has seen, of all encoders beside a random one, pixels and a supervised one. What is done already
-is not done again. Results go to `benchmarks/results/pretraining/`.
+that no encoder has seen, of all encoders beside a random one, pixels and a supervised one. What is done
+already is not done again. Results go to `benchmarks/results/pretraining/`.
 """
 
 from __future__ import annotations
