@@ -25,7 +25,6 @@ from agent.loop import Loop
 from agent.replay import Replay
 from agent.seeding import Streams
 from agent.warm_start import check_run_fits, earns_the_same, start_from_run
-from configs.curiosity import CuriosityOptions
 from configs.load import ConfigError, save_config
 from configs.schema import Config
 from envs.counting import CountingEnv
@@ -217,35 +216,54 @@ def test_a_queue_begins_empty_because_its_keys_are_of_other_episodes(
     ]
 
 
-def curious(config: Config, bonus: str, seed: int) -> CuriousAgent:
+def curious(config: Config, seed: int) -> CuriousAgent:
     """An agent that has not learnt yet, with a key in its memory."""
     torch.manual_seed(seed)
-    options = CuriosityOptions.model_validate({"bonus": bonus, "memory": 4})
-    agent = make_agent(Task(OTHER).env_spec, config.model_copy(update={"curiosity": options}), CPU)
+    agent = make_agent(Task(config.task).env_spec, config, CPU)
     assert isinstance(agent, CuriousAgent)
     if isinstance(agent.explorer.bonus, MemoryBonus):
         agent.explorer.bonus.memory.episode[0] = seed
     return agent
 
 
-def test_an_explorer_is_taken_over_where_both_have_the_same(source: Path, make_config: MakeConfig) -> None:
-    """Without its memory, whose episodes have other numbers here."""
-    config = make_config(from_run=str(source), task=OTHER)
-    predecessor, theirs = read_predecessor(source), curious(config, "knn", 1).explorer.state_dict()
-    agent = curious(config, "knn", 2)
+@pytest.mark.parametrize(
+    ("options", "is_taken"),
+    [
+        ({}, True),
+        ({"curiosity": {"bonus": "contrastive", "memory": 4}}, False),
+        ({"mode": "explore"}, False),
+        ({"task": OTHER}, False),
+        ({"task": OTHER, "world_model": {"symlog_limit": 8}}, False),
+        ({"task": OTHER, "world_model": {"bins": 31}, "actor_critic": {"critics": 3}}, False),
+    ],
+)
+def test_an_explorer_is_taken_over_where_rewards_and_bonus_are_the_same(
+    source: Path, make_config: MakeConfig, options: dict[str, Any], is_taken: bool
+) -> None:
+    """Without its memory, whose episodes have other numbers here; else it is as it was drawn."""
+    base: dict[str, Any] = {"from_run": str(source), "curiosity": {"bonus": "knn", "memory": 4}}
+    old = curious(make_config(**base), 1)
+    predecessor = replace(read_predecessor(source), config=old.config, agent=old.state_dict())
+    config = make_config(**base | options)
+    check_run_fits(predecessor, Task(config.task).env_spec, config)
+    agent = curious(config, 2)
     own = {name: each.clone() for name, each in agent.explorer.state_dict().items()}
     start_from_run(agent, predecessor)
-    torch.testing.assert_close(agent.explorer.state_dict(), own, rtol=0, atol=0)
-    options = predecessor.config.model_copy(update={"curiosity": CuriosityOptions(bonus="knn")})
-    followed = replace(predecessor, config=options, agent=predecessor.agent | {"explorer": theirs})
-    start_from_run(agent, followed)
-    expected = theirs | {name: each for name, each in own.items() if "memory" in name}
+    memory = {name: each for name, each in own.items() if "memory" in name}
+    expected = old.explorer.state_dict() | memory if is_taken else own
     torch.testing.assert_close(agent.explorer.state_dict(), expected, rtol=0, atol=0)
-    start_from_run(Agent(Task(OTHER).env_spec, config, CPU), followed)
-    other = curious(config, "contrastive", 2)
-    own = {name: each.clone() for name, each in other.explorer.state_dict().items()}
-    start_from_run(other, followed)
-    torch.testing.assert_close(other.explorer.state_dict(), own, rtol=0, atol=0)
+    assert len(memory) == 3
+
+
+def test_what_does_not_fit_of_an_explorer_is_named(source: Path, make_config: MakeConfig) -> None:
+    base: dict[str, Any] = {"from_run": str(source), "curiosity": {"bonus": "disagreement"}}
+    old = curious(make_config(**base), 1)
+    predecessor = replace(read_predecessor(source), config=old.config, agent=old.state_dict())
+    base["curiosity"]["members"] = 3
+    with pytest.raises(ConfigError, match=r"other parts or sizes .*: pass --curiosity\.members 5$"):
+        start_from_run(curious(make_config(**base), 2), predecessor)
+    start_from_run(curious(make_config(**base, task=OTHER), 2), predecessor)
+    start_from_run(Agent(Task("counting").env_spec, make_config(from_run=str(source)), CPU), predecessor)
 
 
 def test_what_explored_knows_nothing_of_rewards(source: Path, make_config: MakeConfig) -> None:
@@ -417,7 +435,7 @@ def test_a_stop_is_heeded_between_episodes(source: Path, tmp_path: Path, make_co
         (OTHER, {"world_model": {"objective": "predictive"}}, {}, "pass --world-model.objective contrastive"),
         ("counting", {"world_model": {"bins": 31}}, {}, "pass --world-model.bins 21"),
         ("counting", {"world_model": {"symlog_limit": 8}}, {}, "--world-model.symlog-limit 7.0, not 8.0"),
-        ("counting", {"actor_critic": {"critics": 3}}, {}, "give the options of that run"),
+        ("counting", {"actor_critic": {"critics": 3}}, {}, "pass --actor-critic.critics 2"),
         (OTHER, {"action_repeat": 2}, {"action_repeat": 2}, "1, not 2: pass --action-repeat 1"),
         (OTHER, {}, {"action_dim": 3}, "actions of length 2, not 3: take another one"),
         (OTHER, {"obs": "state"}, {}, "pass --obs pixels"),
