@@ -6,7 +6,9 @@ when the run goes on, and what the run counts, numbers and drops is its own. In 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +32,8 @@ def carry_over(
 ) -> int:
     """Fill a run's store of earlier episodes; one that an interrupted start left behind is made anew.
 
+    Where that fails, none is left.
+
     Args:
         predecessor: the run whose newest episodes are taken, as many as find room in the replay, in their
             order: those that it has taken over itself, and its own ones up to its checkpoint.
@@ -45,22 +49,32 @@ def carry_over(
         ConfigError: there are none, or none that finds room.
         EpisodeError: an episode cannot be read.
     """
-    target = EpisodeStore(run_dir / FOLDER)
-    target.drop_after(0)
+    forget(run_dir)
     chosen = _newest(predecessor, config.replay.capacity)
     if not chosen:
         raise ConfigError(
             f"{predecessor.path} holds no episode that finds room in "
             f"replay.capacity {config.replay.capacity}: raise it, or carry no replay over: --from-replay none"
         )
+    target = EpisodeStore(run_dir / FOLDER)
     shows_nothing = not config.logging.progress
-    for store, identifier in tqdm(chosen, "carrying episodes over", disable=shows_nothing, leave=False):
-        episode = store.read(identifier)
-        episode = relabel(episode) if relabel else episode
-        target.commit(replace(episode, info=replace(episode.info, episode=len(target))))
-        if stop.requested:
-            break
+    try:
+        for store, identifier in tqdm(chosen, "carrying episodes over", disable=shows_nothing, leave=False):
+            episode = store.read(identifier)
+            episode = relabel(episode) if relabel else episode
+            target.commit(replace(episode, info=replace(episode.info, episode=len(target))))
+            if stop.requested:
+                break
+    except Exception:
+        forget(run_dir)
+        raise
     return len(target)
+
+
+def forget(run_dir: Path) -> None:
+    """Remove what a start that was interrupted had taken over, if anything."""
+    with suppress(FileNotFoundError):
+        shutil.rmtree(run_dir / FOLDER)
 
 
 def _newest(predecessor: Predecessor, capacity: int) -> list[tuple[EpisodeStore, int]]:

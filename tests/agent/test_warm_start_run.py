@@ -406,6 +406,18 @@ def test_a_start_that_was_interrupted_is_made_anew(
     assert carried(tmp_path / "run") == [(OTHER, i, -1.0) for i in range(6)]
 
 
+def test_a_start_that_fails_leaves_no_episodes(source: Path, tmp_path: Path, make_config: MakeConfig) -> None:
+    def failing(episode: Episode) -> Episode:
+        if episode.info.episode == 2:
+            raise ConfigError("no rewards")
+        return relabelled(episode)
+
+    config = make_config(task=OTHER, from_run=str(source))
+    with pytest.raises(ConfigError, match="no rewards"):
+        carry_over(read_predecessor(source), tmp_path / "run", config, failing, Stop())
+    assert not (tmp_path / "run" / FOLDER).exists()
+
+
 def test_a_stop_is_heeded_between_episodes(source: Path, tmp_path: Path, make_config: MakeConfig) -> None:
     config = make_config(task=OTHER, from_run=str(source))
     stop = Stop()

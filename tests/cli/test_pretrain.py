@@ -129,6 +129,7 @@ def test_mistakes_are_one_line(
     assert pretrain(data, tmp_path / "out", *flags) == 2
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
+    assert not (tmp_path / "out").exists(), "nothing half-made is left"
 
 
 def test_data_that_are_none_are_refused(
