@@ -14,14 +14,13 @@ from typing import TypeVar
 
 from agent.sweeps.ledger import SWEEP_FILE
 from configs.load import load_options, save_config
-from configs.pretrain import PretrainConfig
+from configs.pretrain import PRETRAIN_FILE, PretrainConfig
 from configs.resuming import check_pretraining, check_run
 from configs.schema import Config
 
 LOCK = ".lock"
 RUN_FILE = "config.yaml"
 COLLECTION_FILE = "collect.json"
-PRETRAIN_FILE = "pretrain.yaml"
 _KINDS = {RUN_FILE: "run", SWEEP_FILE: "sweep", COLLECTION_FILE: "collection", PRETRAIN_FILE: "pretraining"}
 
 Begun = TypeVar("Begun", Config, PretrainConfig)
