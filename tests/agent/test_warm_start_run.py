@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from agent.agent import Agent
-from agent.carried_episodes import FOLDER, carry_over, open_carried_store
+from agent.carried_episodes import carry_over, open_carried_store
 from agent.checkpoint import CheckpointError
 from agent.curious import CuriousAgent, make_agent
 from agent.loading import read_predecessor
@@ -28,7 +28,7 @@ from agent.warm_start import check_run_fits, earns_the_same, start_from_run
 from configs.load import ConfigError, save_config
 from configs.schema import Config
 from envs.counting import CountingEnv
-from envs.episodes import EpisodeStore
+from envs.episodes import EARLIER, EpisodeStore
 from envs.recording import Episode, EpisodeBuilder
 from envs.spec import EnvSpec, Observation, StepResult, Transition
 from envs.vector import SerialPool
@@ -302,7 +302,7 @@ def test_it_goes_on_bit_for_bit_without_the_run_it_started_from(
     torch.testing.assert_close(*[vars(batch) for batch in batches], rtol=0, atol=0)
     earlier = 6 if replay == "all" else 0  # own ones count on from there
     assert whole.store.read(0).info.episode == earlier
-    assert (tmp_path / "whole" / FOLDER).exists() == bool(earlier)
+    assert (tmp_path / "whole" / EARLIER).exists() == bool(earlier)
 
 
 def test_it_learns_at_once_from_what_was_recorded_before(
@@ -315,7 +315,7 @@ def test_it_learns_at_once_from_what_was_recorded_before(
     assert (progress.frames, progress.steps, progress.random_steps) == (10, 10, 0)
     assert progress.updates == 3 + 10 // 2
     assert len(loop.store) == 1 and loop.store.read(0).info.task == OTHER
-    assert len(EpisodeStore(tmp_path / "run" / FOLDER)) == 6
+    assert len(EpisodeStore(tmp_path / "run" / EARLIER)) == 6
     loop.replay.check_invariants()
     assert loop.replay.observations == 7 * 11
     batch = loop.replay.sample(400, np.random.default_rng(0))
@@ -337,7 +337,7 @@ def test_without_replay_it_starts_at_random_as_configured(
 
 def carried(run_dir: Path) -> list[tuple[str, int, float]]:
     """Task, number and first non-zero reward of the episodes that a run has taken over."""
-    store = EpisodeStore(run_dir / FOLDER)
+    store = EpisodeStore(run_dir / EARLIER)
     episodes = [store.read(identifier) for identifier in store.ids()]
     return [(each.info.task, each.info.episode, float(each.reward[1])) for each in episodes]
 
@@ -348,7 +348,7 @@ def test_the_newest_episodes_are_taken_that_find_room(
     config = make_config(from_run=str(source), task=OTHER, replay={"capacity": 35})
     predecessor = read_predecessor(source)
     assert carry_over(predecessor, tmp_path / "run", config, relabelled, Stop()) == 3
-    theirs, ours = EpisodeStore(source / "episodes"), EpisodeStore(tmp_path / "run" / FOLDER)
+    theirs, ours = EpisodeStore(source / "episodes"), EpisodeStore(tmp_path / "run" / EARLIER)
     for mine, other in zip(ours.ids(), [3, 4, 5], strict=True):
         one, two = ours.read(mine), theirs.read(other)
         np.testing.assert_array_equal(one.frame, two.frame)
@@ -406,6 +406,13 @@ def test_a_start_that_was_interrupted_is_made_anew(
     assert carried(tmp_path / "run") == [(OTHER, i, -1.0) for i in range(6)]
 
 
+def test_a_run_without_episodes_has_no_replay(source: Path, tmp_path: Path, make_config: MakeConfig) -> None:
+    shutil.rmtree(source / "episodes")
+    config = make_config(task=OTHER, from_run=str(source))
+    with pytest.raises(ConfigError, match=r"source/episodes holds no episodes: .* --from-replay none$"):
+        carry_over(read_predecessor(source), tmp_path / "run", config, relabelled, Stop())
+
+
 def test_a_start_that_fails_leaves_no_episodes(source: Path, tmp_path: Path, make_config: MakeConfig) -> None:
     def failing(episode: Episode) -> Episode:
         if episode.info.episode == 2:
@@ -415,7 +422,7 @@ def test_a_start_that_fails_leaves_no_episodes(source: Path, tmp_path: Path, mak
     config = make_config(task=OTHER, from_run=str(source))
     with pytest.raises(ConfigError, match="no rewards"):
         carry_over(read_predecessor(source), tmp_path / "run", config, failing, Stop())
-    assert not (tmp_path / "run" / FOLDER).exists()
+    assert not (tmp_path / "run" / EARLIER).exists()
 
 
 def test_a_stop_is_heeded_between_episodes(source: Path, tmp_path: Path, make_config: MakeConfig) -> None:
