@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,7 +160,8 @@ def test_seeds_that_start_from_runs_of_their_own_are_of_one_variant(tmp_path: Pa
         directory = tmp_path / start.replace("/", "-")
         write_run(directory / "scratch", seed=20)
         for seed in (1, 2, 12):
-            write_run(directory / f"{seed}", seed=seed, **{name: start.format(seed=seed)})
+            options: dict[str, Any] = {name: start.format(seed=seed)}
+            write_run(directory / f"{seed}", seed=seed, **options)
         return {curve.seed: curve.variant for curve in collected(directory).curves if curve.seed < 20}
 
     assert len(set(variants("runs/walker/seed-{seed}").values())) == 1
