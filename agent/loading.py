@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from agent.checkpoint import CheckpointError
 from agent.controller import Controller
 from agent.curious import make_agent
 from configs.load import load_config
+from configs.pretrain import PRETRAIN_FILE
 from configs.schema import Config
 from envs.spec import EnvSpec, Observation
 from world_model.encoder import EncoderFacts
@@ -92,9 +95,16 @@ def find_checkpoint(run: str | Path, *, instead: str = "") -> Path:
         instead: name of a file that would do as well, for the message.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is none, or it is of a pretraining.
     """
     run = Path(run)
+    directory = run.parent.parent if run.is_file() else run
+    if (directory / PRETRAIN_FILE).is_file():
+        is_over = (directory / FILE_NAME).is_file()
+        first = "" if is_over else "run nearfar pretrain to its end, then "
+        raise CheckpointError(
+            f"{run} is of a pretraining, which has no agent: {first}give nearfar train --encoder {directory}"
+        )
     path = run if run.is_file() else checkpoint.latest(run / "checkpoints")
     if path is None:
         lacking = f"neither {instead} nor a checkpoint" if instead else "no checkpoint"
@@ -116,15 +126,29 @@ def load_agent(run: str | Path, *, device: str | torch.device = "cpu") -> Loaded
         device: where the networks run.
 
     Raises:
-        CheckpointError: no checkpoint there, or one that cannot be read.
+        CheckpointError: no checkpoint there, or one that cannot be read, or that does not fit `config.yaml`.
         ConfigError: the run's `config.yaml` is damaged.
     """
-    _, state, config = _read_run(run)
-    with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced
-        agent = make_agent(EnvSpec(**state["env_spec"]), config, torch.device(device))
-    agent.load_state_dict(state["agent"], optimizers=False)
-    agent.steady.swap()
-    return LoadedAgent(agent, state["progress"]["frames"])
+    path, state, config = _read_run(run)
+    with _fitting(path, "agent"):
+        with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced
+            agent = make_agent(EnvSpec(**state["env_spec"]), config, torch.device(device))
+        agent.load_state_dict(state["agent"], optimizers=False)
+        agent.steady.swap()
+        return LoadedAgent(agent, state["progress"]["frames"])
+
+
+@contextmanager
+def _fitting(path: Path, what: str) -> Iterator[None]:
+    """Say in one line that a checkpoint does not hold what its run's `config.yaml` describes."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        reason = " ".join((repr(error) if isinstance(error, KeyError) else str(error)).split())[:200]
+        raise CheckpointError(
+            f"{path} holds no {what} as {path.parent.parent / 'config.yaml'} describes it ({reason}): "
+            "put the config.yaml of that run back, or name another checkpoint"
+        ) from error
 
 
 def read_encoder(path: str | Path) -> LoadedEncoder:
@@ -159,7 +183,7 @@ def encoder_of_run(run: str | Path) -> LoadedEncoder:
     """
     path, state, config = _read_run(run, instead=FILE_NAME)
     directory = path.parent.parent
-    try:
+    with _fitting(path, "encoder"):
         env_spec, progress = EnvSpec(**state["env_spec"]), state["progress"]
         steady = state["agent"]["steady"]
         tensors = {
@@ -173,12 +197,6 @@ def encoder_of_run(run: str | Path) -> LoadedEncoder:
             metrics={name: progress[name] for name in ("frames", "updates", "best_return")},
             versions=_versions(directory / "manifest.json"),
         )
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(
-            f"{path} holds no encoder of the agent in {directory / 'config.yaml'} ({reason}): "
-            "name another checkpoint"
-        ) from error
     return LoadedEncoder(encoder, card, fingerprint(encoder))
 
 

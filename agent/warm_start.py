@@ -2,7 +2,8 @@
 
 Of a run, the world model is about the body and its looks, and is taken with all its averages. Its reward
 head, its continuation head, critics and policy are about the task, and are taken only where the task is the
-same. Optimisers begin anew, as do the averages that evaluation acts by, unless the task is the same.
+same. So is its explorer, whose policy seeks the task's rewards, too: it is taken only where the bonus is the
+same as well. Optimisers begin anew, as do the averages that evaluation acts by, unless the task is the same.
 `agent.carried_episodes` takes the experience.
 """
 
@@ -26,8 +27,11 @@ from world_model.encoder import Encoder, EncoderFacts
 _OF_THE_TASK = {"reward", "continuation", "critics", "policy", "_extra_state"}
 _OF_THE_REPLAY = {"queue", "memory"}  # keys bear numbers of episodes, others here; they soon fill again
 
-# Options that decide which shapes a model's weights have.
-_SHAPING = ("objective", "hidden_dim", "projection_dim", "similarity", "queue", "bins")
+# Options that decide which shapes an agent's weights have: of the world model, and of what is about the task.
+_SHAPING = tuple(
+    f"world_model.{name}" for name in ("objective", "hidden_dim", "projection_dim", "similarity")
+)
+_SHAPING_THE_TASK = ("world_model.bins", "actor_critic.critics", "curiosity.members")
 
 
 def check_encoder_fits(facts: EncoderFacts, env_spec: EnvSpec, config: Config) -> None:
@@ -171,34 +175,38 @@ def start_from_run(agent: Agent, predecessor: Predecessor) -> None:
     Raises:
         ConfigError: its weights have other shapes.
     """
-    state = agent.state_dict()
-    left_out = _OF_THE_REPLAY if earns_the_same(predecessor, agent.config) else _OF_THE_REPLAY | _OF_THE_TASK
-    for part in ("model", "actor_critic", "steady"):
-        if part == "actor_critic" and "critics" in left_out:
-            continue
-        taken = {
-            name: each
-            for name, each in predecessor.agent[part].items()
-            if left_out.isdisjoint(name.split("."))
-        }
-        kept = {name for name in state[part] if not left_out.isdisjoint(name.split("."))}
-        if taken.keys() != state[part].keys() - kept or any(
-            _shape(value) != _shape(state[part][name]) for name, value in taken.items()
-        ):
-            raise ConfigError(_does_not_fit(predecessor, agent.config))
-        state[part] = state[part] | taken
-    same_bonus = predecessor.config.curiosity.bonus == agent.config.curiosity.bonus
-    if "explorer" in state and same_bonus:
-        novel = {
-            name: each
-            for name, each in predecessor.agent["explorer"].items()
-            if _OF_THE_REPLAY.isdisjoint(name.split("."))
-        }
-        state["explorer"] = state["explorer"] | novel
+    state, same_rewards = agent.state_dict(), earns_the_same(predecessor, agent.config)
+    left_out = _OF_THE_REPLAY if same_rewards else _OF_THE_REPLAY | _OF_THE_TASK
+    parts = ["model", "steady"]
+    if same_rewards:
+        parts.append("actor_critic")
+        if "explorer" in state and predecessor.config.curiosity.bonus == agent.config.curiosity.bonus:
+            parts.append("explorer")
     try:
+        for part in parts:
+            state[part] = _with_weights_of(predecessor.agent[part], state[part], left_out)
         agent.load_state_dict(state, optimizers=False)
-    except (RuntimeError, KeyError, ValueError) as error:  # an explorer of another kind
+    except (RuntimeError, KeyError, ValueError) as error:
         raise ConfigError(_does_not_fit(predecessor, agent.config)) from error
+
+
+def _with_weights_of(
+    theirs: Mapping[str, Any], ours: Mapping[str, Any], left_out: set[str]
+) -> dict[str, Any]:
+    """The state of a part of an agent with another agent's weights, but where a name has a piece left out.
+
+    Raises:
+        ValueError: names or shapes are not the same.
+    """
+    taken, replaced = (
+        {name: each for name, each in state.items() if left_out.isdisjoint(name.split("."))}
+        for state in (theirs, ours)
+    )
+    if {name: _shape(each) for name, each in taken.items()} != {
+        name: _shape(each) for name, each in replaced.items()
+    }:
+        raise ValueError("other parts or sizes")
+    return {**ours, **taken}
 
 
 def _shape(value: Any) -> torch.Size | None:
@@ -206,11 +214,10 @@ def _shape(value: Any) -> torch.Size | None:
 
 
 def _does_not_fit(predecessor: Predecessor, config: Config) -> str:
-    theirs, ours = (flatten(each.world_model.model_dump()) for each in (predecessor.config, config))
+    names = _SHAPING + (_SHAPING_THE_TASK if earns_the_same(predecessor, config) else ())
+    theirs, ours = (flatten(each.model_dump()) for each in (predecessor.config, config))
     flags = " ".join(
-        f"--world-model.{name.replace('_', '-')} {theirs[name]}"
-        for name in _SHAPING
-        if theirs[name] != ours[name]
+        f"--{name.replace('_', '-')} {theirs[name]}" for name in names if theirs[name] != ours[name]
     )
     remedy = f"pass {flags}" if flags else "give the options of that run"
-    return f"the model of {config.from_run} has other parts or sizes than this run's: {remedy}"
+    return f"the agent of {config.from_run} has other parts or sizes than this run's: {remedy}"

@@ -36,6 +36,8 @@ MethodName = Literal[
     "supervised",
     "clip",
 ]
+PRETRAIN_FILE = "pretrain.yaml"
+"""Options of a pretraining, in its directory."""
 WINDOWED = ("temporal", "predictive", "reconstruction", "supervised")
 """Methods that see what was done between observations: the agent's own objectives."""
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from typing import Any
+
+from pydantic import BaseModel
 
 from configs.load import ConfigError, flatten
 from configs.pretrain import PretrainConfig
@@ -13,6 +16,8 @@ from configs.schema import Config
 _FREE_OF_RUNS = {"preset", "out", "device", "training.threads"}
 _FREE_OF_PRETRAINING = {"out", "device", "threads", "recipe", "batch.chunk", "pairs.tile"}
 _FREE_GROUP = "logging."
+_PATHS = {"encoder", "from_run", "data"}
+_FLAGS = {"from_run": "--from", "imports": "--import"}  # those that are not called as their field
 
 
 def check_same(
@@ -65,13 +70,13 @@ def check_run(old: Config, new: Config) -> None:
     Raises:
         ConfigError: names every option that differs, and the remedy.
     """
-    before, after = flatten(old.model_dump()), flatten(new.model_dump())
+    before, after = _comparable(old), _comparable(new)
     free = _FREE_OF_RUNS | {name for name in before if name.startswith(_FREE_GROUP)}
     if old.envs > 1:  # they wait for one another to save
         free.remove("logging.checkpoint_every_frames")
     if new.frames > old.frames:
         free.add("frames")
-    check_same("this run", before, after, free=free, extended_by="frames")
+    check_same("this run", *_by_flag(before, after, free), extended_by="frames")
 
 
 def check_pretraining(old: PretrainConfig, new: PretrainConfig) -> None:
@@ -86,6 +91,35 @@ def check_pretraining(old: PretrainConfig, new: PretrainConfig) -> None:
     Raises:
         ConfigError: names every option that differs, and the remedy.
     """
-    before, after = flatten(old.model_dump()), flatten(new.model_dump())
+    before, after = _comparable(old), _comparable(new)
     free = _FREE_OF_PRETRAINING | {name for name in before if name.startswith(_FREE_GROUP)}
-    check_same("this pretraining", before, after, free=free)
+    check_same("this pretraining", *_by_flag(before, after, free))
+
+
+def _comparable(options: BaseModel) -> dict[str, Any]:
+    """Options by dotted name, as values that are equal where they mean the same."""
+    return {name: _meaning(name, value) for name, value in flatten(options.model_dump()).items()}
+
+
+def _meaning(name: str, value: Any) -> Any:
+    """Paths from the root on, several values as one text, and a word for none."""
+    if value in (None, ()):
+        return "unset"
+    several = value if isinstance(value, tuple) else (value,)
+    if name in _PATHS:
+        several = tuple(map(os.path.abspath, several))
+    return ", ".join(map(str, several)) if isinstance(value, tuple) else several[0]
+
+
+def _by_flag(
+    before: Mapping[str, Any], after: Mapping[str, Any], free: Collection[str]
+) -> list[dict[str, Any]]:
+    """Both without what may differ, by the flags that set them."""
+    return [
+        {
+            _FLAGS.get(name, f"--{name.replace('_', '-')}"): value
+            for name, value in each.items()
+            if name not in free
+        }
+        for each in (before, after)
+    ]

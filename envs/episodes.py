@@ -25,6 +25,7 @@ from configs.distractors import NO_DISTRACTORS
 from envs.recording import DTYPES, Episode, EpisodeInfo
 
 FORMAT = 2
+EARLIER = "episodes-before"  # folder of those that a run has taken over from another one
 _CODES = {"U8": np.uint8, "F32": np.float32, "F64": np.float64, "BOOL": np.bool_}
 # What parsing a damaged or hostile file may raise.
 _DAMAGE = (OSError, KeyError, TypeError, ValueError, RecursionError, safetensors.SafetensorError)

@@ -100,7 +100,9 @@ def _parse(arguments: Sequence[str]) -> CollectOptions:
     except argparse.ArgumentError:  # a flag without its value: tyro explains it
         run = None
     if run is not None:
-        config = load_config((run.parent.parent if run.is_file() else run) / "config.yaml")
+        from agent.loading import find_checkpoint
+
+        config = load_config(find_checkpoint(run).parent.parent / "config.yaml")
         names = set(EnvironmentOptions.model_fields) - {"seed", "device", "envs"}
         like_run = {name: getattr(config, name) for name in names}
         # No length is given yet, so it would not be valid.

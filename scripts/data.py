@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from envs.datasets.base import Reading
+    from envs.episodes import EpisodeStore
 
 FormatName = Literal["minari", "v_d4rl", "exorl", "images"]
 Item = TypeVar("Item")
@@ -77,7 +78,7 @@ class VerifyOptions(Options):
     """Check every episode against its checksum and the rules that all episodes keep."""
 
     data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """Folder of episodes, or the directory of a run."""
+    """Folder of episodes, or the directory of a run: its own ones, and those it has taken over."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -201,15 +202,25 @@ def _inspect(options: InspectOptions) -> int:
 
 
 def _verify(options: VerifyOptions) -> int:
-    from envs.datasets.checking import problems_of
     from envs.datasets.formats import find_store
-    from envs.episodes import EpisodeError
+    from envs.episodes import EARLIER, EpisodeError, EpisodeStore
 
     try:
-        store = find_store(options.data)
+        stores = [find_store(options.data)]
+        earlier = EpisodeStore(options.data / EARLIER)
     except EpisodeError as error:
         print(error)
         return 1
+    if len(earlier):
+        stores.append(earlier)
+    damaged = [_verify_store(store) for store in stores]
+    return 1 if any(damaged) else 0
+
+
+def _verify_store(store: EpisodeStore) -> int:
+    """Name what is damaged; returns how many episodes are."""
+    from envs.datasets.checking import problems_of
+
     damaged = 0
     for identifier in _bar("verifying")(store.ids()):
         problems = list(problems_of(store, identifier))
@@ -220,7 +231,7 @@ def _verify(options: VerifyOptions) -> int:
         f"{len(store):,} episodes in {store.path}: "
         + (f"{damaged:,} are not sound" if damaged else "all sound")
     )
-    return 1 if damaged else 0
+    return damaged
 
 
 def _make_directory(path: Path) -> None:

@@ -54,14 +54,15 @@ def make_manifest(
     }
 
 
-def with_earlier(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The manifest of a run that goes on, with those of the processes that led to it under `earlier`.
+def with_earlier(manifest: dict[str, Any], path: Path, *, goes_on: bool) -> dict[str, Any]:
+    """The manifest of a run, with those of the processes that were in its directory before under `earlier`.
 
-    What the run started from is said by each of them.
+    What the run started from is said by each of those that went on with it.
 
     Args:
         manifest: facts about this process.
         path: `manifest.json` of the run; need not exist.
+        goes_on: whether what they learnt goes on; else the run starts now, as this process says.
 
     Raises:
         ConfigError: it exists and cannot be read, or is no manifest.
@@ -74,7 +75,7 @@ def with_earlier(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
             raise ValueError("it lacks versions, rendering or device")
     except ValueError as error:
         raise ConfigError(f"{path} is damaged ({error}): remove it, and the run goes on") from error
-    start = {name: last[name] for name in ("encoder", "from") if name in last}
+    start = {name: last[name] for name in ("encoder", "from") if goes_on and name in last}
     return start | manifest | {"earlier": [*last.pop("earlier", []), last]}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import sys
+import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -33,10 +33,11 @@ def parse_config(kind: type[Run], prog: str, arguments: Sequence[str]) -> Run:
         The configuration, with the names of task and preset resolved.
 
     Raises:
-        ConfigError: unknown preset, a value out of range, or a flag that does nothing beside the others.
+        ConfigError: unknown preset, a misspelt flag, a value out of range, or a flag that does nothing beside
+            the others.
         TaskError: no such task, or a module to import that cannot be.
         DistractorError: the distractors cannot be had.
-        SystemExit: 2 for a misspelt flag, which is explained on stderr; 0 after `--help`.
+        SystemExit: 0 after `--help`.
     """
     preset = _resolve_preset(arguments)
     config = parse_flags(kind, prog, arguments, kind(**dict(preset)))
@@ -89,7 +90,7 @@ def _has_gpu() -> bool:
 def parse_flags(
     kind: type[Parsed], prog: str, arguments: Sequence[str], default: Any = tyro.MISSING_NONPROP
 ) -> Parsed:
-    """Let tyro parse; what pydantic refuses becomes one line instead of tyro's box around pydantic's text.
+    """Let tyro parse; what it or pydantic refuses becomes one line instead of tyro's box.
 
     Args:
         kind: the options.
@@ -98,8 +99,8 @@ def parse_flags(
         default: what flags change; unset: the defaults of `kind`.
 
     Raises:
-        ConfigError: a value out of range.
-        SystemExit: 2 for a misspelt flag, which is explained on stderr; 0 after `--help`.
+        ConfigError: a misspelt flag, a value that is missing, superfluous, of another kind or out of range.
+        SystemExit: 0 after `--help`.
     """
     shown = io.StringIO()
     try:
@@ -111,5 +112,31 @@ def parse_flags(
             cause = cause.__context__
         if cause is not None:
             raise ConfigError(describe(cause, kind)) from None
-        sys.stderr.write(shown.getvalue())
-        raise
+        if stop.code != 2:
+            raise
+        raise ConfigError(f"{_essence(shown.getvalue())}: see {prog} --help") from None
+
+
+def _essence(box: str) -> str:
+    """What tyro's box says before its first rule, and the flags that it offers below."""
+    sections: list[list[str]] = []
+    for line in box.splitlines():
+        # Its sides are lines, or blanks where the terminal has no such letters.
+        inside = re.sub(r"\x1b\[[0-9;]*m", "", line)[2:].rstrip(" │")
+        if not sections or set(inside.strip()) in ({"─"}, {"-"}):
+            sections.append([])
+        elif inside.strip("─╯"):
+            sections[-1].append(inside)
+    sections = [section for section in sections if section]
+    # What stands further in than the names of arguments describes them.
+    said = " ".join(line.strip() for line in sections[0] if not line.startswith(" " * 5))
+    expected = re.fullmatch(
+        r"Error parsing (\S+): no type matching (.+) could be inst.+ from \[(.*?)\]\..*", said
+    )
+    if expected:
+        flag, kinds, found = expected.groups()
+        said = f"{flag}: expected {kinds.replace('{None}|', '').strip('{}')}, found {found}"
+    offering = ("Perhaps you meant", "Arguments similar to")
+    offers = [line for section in sections[1:] if section[0].startswith(offering) for line in section]
+    near = dict.fromkeys(line.split()[0].rstrip(",") for line in offers if line.startswith("    --"))
+    return said.rstrip(".:") + (f"; perhaps you meant {' or '.join(near)}" if near else "")

@@ -108,7 +108,12 @@ def _check_data(config: PretrainConfig, shared: Mapping[str, Any]) -> None:
 
     _, height, width = shared["frame_shape"]
     sees_pixels = "pixels" in config.obs
-    if not height and (sees_pixels or config.method == "reconstruction"):
+    if not height and config.method in ("reconstruction", "clip"):
+        raise ConfigError(
+            f"these episodes have no frames, which {config.method} needs: "
+            "choose another --method, or record some with frames"
+        )
+    if not height and sees_pixels:
         raise ConfigError("these episodes have no frames: use --obs state, or record some with frames")
     if not shared.get("proprio_dim") and ("state" in config.obs or config.method in ("supervised", "clip")):
         raise ConfigError(

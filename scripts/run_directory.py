@@ -5,22 +5,22 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 from agent.sweeps.ledger import SWEEP_FILE
 from configs.load import load_options, save_config
-from configs.pretrain import PretrainConfig
+from configs.pretrain import PRETRAIN_FILE, PretrainConfig
 from configs.resuming import check_pretraining, check_run
 from configs.schema import Config
 
 LOCK = ".lock"
 RUN_FILE = "config.yaml"
 COLLECTION_FILE = "collect.json"
-PRETRAIN_FILE = "pretrain.yaml"
 _KINDS = {RUN_FILE: "run", SWEEP_FILE: "sweep", COLLECTION_FILE: "collection", PRETRAIN_FILE: "pretraining"}
 
 Begun = TypeVar("Begun", Config, PretrainConfig)
@@ -79,6 +79,8 @@ def _held_with_options(
 def held_directory(path: Path, mark: str) -> Iterator[None]:
     """Hold a directory for this process.
 
+    A new one is removed again where an error comes before anything is recorded in it.
+
     Args:
         path: made where it does not exist.
         mark: name of the file that tells what kind of directory it is.
@@ -86,9 +88,15 @@ def held_directory(path: Path, mark: str) -> Iterator[None]:
     Raises:
         RunDirectoryError: in use, not writable, or filled with something of another kind.
     """
+    new = [each for each in (path, *path.parents) if not os.path.exists(each)]
     _make(path, mark)
     with lock(path):
-        yield
+        try:
+            yield
+        except Exception:
+            if path in new:
+                _withdraw(path, mark, new)
+            raise
 
 
 @contextmanager
@@ -138,6 +146,15 @@ def note_changes(subject: str, changes: Sequence[str]) -> None:
 def _holds_work(path: Path) -> bool:
     """Whether anything was learnt or recorded there, which other options would mix with theirs."""
     return any(path.glob("checkpoints/*")) or any(path.glob("episodes/*"))
+
+
+def _withdraw(path: Path, mark: str, new: Sequence[Path]) -> None:
+    """Remove a directory that holds nothing yet but its mark, and those above it that were made for it."""
+    if {entry.name for entry in path.iterdir()} <= {LOCK, mark, f"{mark}.tmp"}:
+        shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):  # something else is in it by now
+            for parent in new[1:]:
+                parent.rmdir()
 
 
 def _make(path: Path, mark: str) -> None:

@@ -99,6 +99,8 @@ def _train(
     config: Config, run_dir: Path, device: torch.device, backend: Backend | None, stop: StopFlag
 ) -> TrainingResult:
     """Make the environments and hand everything to the loop."""
+    from agent import checkpoint
+    from agent.carried_episodes import forget
     from agent.loop import train
     from agent.seeding import Streams
     from scripts.manifest import changes_since, make_manifest, with_earlier
@@ -109,15 +111,18 @@ def _train(
         make_evaluation_pool(config, config.evaluation.episodes, pictures=pictures) as eval_pool,
     ):
         check_task(config, pool.env_spec)
-        start = _starting_encoder(config, run_dir, pool.env_spec)
-        predecessor = _predecessor(config, run_dir, pool.env_spec)
+        goes_on = checkpoint.latest(run_dir / "checkpoints") is not None  # and holds what it started from
+        start = None if goes_on else _starting_encoder(config, pool.env_spec)
+        predecessor = None if goes_on else _predecessor(config, pool.env_spec)
+        if not goes_on:
+            forget(run_dir)
         manifest = make_manifest(config, pool.env_spec, device, backend)
         if start is not None:
             manifest["encoder"] = {"path": config.encoder, "fingerprint": start.fingerprint}
         if predecessor is not None:
             carried = _carry_over(predecessor, run_dir, config, stop)
             manifest["from"] = predecessor.facts | {"episodes": carried}
-        manifest = with_earlier(manifest, run_dir / "manifest.json")
+        manifest = with_earlier(manifest, run_dir / "manifest.json", goes_on=goes_on)
         note_changes("this run", changes_since(manifest))
         return train(
             config,
@@ -133,26 +138,24 @@ def _train(
         )
 
 
-def _starting_encoder(config: Config, run_dir: Path, env_spec: EnvSpec) -> LoadedEncoder | None:
-    """What the agent starts from; a run that goes on holds it in its checkpoint."""
-    from agent import checkpoint
+def _starting_encoder(config: Config, env_spec: EnvSpec) -> LoadedEncoder | None:
+    """The encoder that the agent starts from, if any."""
     from agent.loading import read_encoder
     from agent.warm_start import check_encoder_fits
 
-    if config.encoder is None or checkpoint.latest(run_dir / "checkpoints"):
+    if config.encoder is None:
         return None
     loaded = read_encoder(config.encoder)
     check_encoder_fits(loaded.encoder.facts, env_spec, config)
     return loaded
 
 
-def _predecessor(config: Config, run_dir: Path, env_spec: EnvSpec) -> Predecessor | None:
-    """The run that this one starts from; one that goes on holds what it took over."""
-    from agent import checkpoint
+def _predecessor(config: Config, env_spec: EnvSpec) -> Predecessor | None:
+    """The run that this one starts from, if any."""
     from agent.loading import read_predecessor
     from agent.warm_start import check_run_fits
 
-    if config.from_run is None or checkpoint.latest(run_dir / "checkpoints"):
+    if config.from_run is None:
         return None
     predecessor = read_predecessor(config.from_run)
     check_run_fits(predecessor, env_spec, config)

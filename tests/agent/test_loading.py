@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from agent import checkpoint, load_agent
 from agent.agent import Agent
 from agent.checkpoint import CheckpointError
-from agent.loading import LoadedAgent
+from agent.loading import LoadedAgent, read_encoder, read_predecessor
 from configs.load import dump_yaml
 from configs.schema import Config
 from envs.spec import EnvSpec, Observation
@@ -109,3 +110,60 @@ def test_who_sees_the_vector_is_told_of_it(
 def test_nothing_to_load(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         load_agent(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"world_model": {"hidden_dim": 32}}, "size mismatch"),
+        ({"actor_critic": {"critics": 3}}, "size mismatch"),
+        ({"obs": "state"}, "Missing key"),
+        ({"world_model": {"objective": "predictive"}}, "Unexpected key"),
+        ({"curiosity": {"bonus": "knn"}}, "'explorer'"),
+    ],
+)
+def test_weights_that_are_not_those_of_the_configuration(
+    run: Path, tiny_config: Callable[..., Config], options: dict[str, Any], reason: str
+) -> None:
+    (run / "config.yaml").write_text(dump_yaml(tiny_config(**options)))
+    with pytest.raises(CheckpointError, match=r"put the config\.yaml of that run back") as caught:
+        load_agent(run)
+    assert reason in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("lacking", ["env_spec", "agent", "progress", "all"])
+def test_a_checkpoint_that_lacks_something(run: Path, lacking: str) -> None:
+    path = checkpoint.numbered(run / "checkpoints", 200)
+    state = checkpoint.load(path)
+    state.pop(lacking, None)
+    checkpoint.save(path, {} if lacking == "all" else state)
+    with pytest.raises(CheckpointError, match=r"000000200\.safetensors holds no agent as .*config\.yaml"):
+        load_agent(run)
+
+
+@pytest.mark.parametrize(
+    ("read", "given", "is_over"),
+    [
+        (load_agent, "directory", False),
+        (load_agent, "directory", True),
+        (load_agent, "checkpoint", False),
+        (load_agent, "before its first checkpoint", False),
+        (read_predecessor, "directory", True),
+        (read_encoder, "directory", False),
+        (read_encoder, "before its first checkpoint", False),
+    ],
+)
+def test_a_pretraining_is_no_run(
+    tmp_path: Path, read: Callable[[Path], object], given: str, is_over: bool
+) -> None:
+    (tmp_path / "pretrain.yaml").touch()
+    path = checkpoint.numbered(tmp_path / "checkpoints", 100)
+    if given != "before its first checkpoint":
+        checkpoint.save(path, {})
+    if is_over:
+        (tmp_path / "encoder.safetensors").touch()
+    with pytest.raises(CheckpointError) as caught:
+        read(path if given == "checkpoint" else tmp_path)
+    first = "" if is_over else "run nearfar pretrain to its end, then "
+    remedy = f"which has no agent: {first}give nearfar train --encoder {tmp_path}"
+    assert str(caught.value).endswith(f"is of a pretraining, {remedy}")

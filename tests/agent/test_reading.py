@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -151,6 +152,22 @@ def test_variants_are_told_apart_by_the_options_that_differ(tmp_path: Path) -> N
     write_run(tmp_path / "d", seed=5)  # the schema's default: as the first
     found = {curve.seed: curve.variant for curve in collected(tmp_path).curves}
     assert found == {1: "cpu", 2: "cpu", 3: "cpu, objective predictive", 4: "gpu", 5: "cpu"}
+
+
+@pytest.mark.parametrize("name", ["from_run", "encoder"])
+def test_seeds_that_start_from_runs_of_their_own_are_of_one_variant(tmp_path: Path, name: str) -> None:
+    def variants(start: str) -> dict[int, str]:
+        directory = tmp_path / start.replace("/", "-")
+        write_run(directory / "scratch", seed=20)
+        for seed in (1, 2, 12):
+            options: dict[str, Any] = {name: start.format(seed=seed)}
+            write_run(directory / f"{seed}", seed=seed, **options)
+        return {curve.seed: curve.variant for curve in collected(directory).curves if curve.seed < 20}
+
+    assert len(set(variants("runs/walker/seed-{seed}").values())) == 1
+    assert set(variants("a/seed-{seed}/encoder.safetensors").values()) == {"cpu"}
+    assert len(set(variants("runs/walker/seed-1").values())) == 1, "one run for all"
+    assert len(set(variants("runs/walker/seed-3{seed}").values())) == 3, "of other seeds"
 
 
 def test_many_differences_are_abridged_where_names_stay_apart(tmp_path: Path) -> None:

@@ -107,5 +107,5 @@ def test_other_options_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"variant plain: .*frames was 4000, now 3000.*another --out"):
         check_continuable(longer, sweep_of())
     changed = sweep_of(variants={"plain": "debug", "other": "debug+byol"})
-    with pytest.raises(ConfigError, match=r"variant other: .*key_tau was 0\.5, now"):
+    with pytest.raises(ConfigError, match=r"variant other: .*key-tau was 0\.5, now"):
         check_continuable(sweep_of(), changed)

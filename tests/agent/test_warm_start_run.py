@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from agent.agent import Agent
-from agent.carried_episodes import FOLDER, carry_over, open_carried_store
+from agent.carried_episodes import carry_over, open_carried_store
 from agent.checkpoint import CheckpointError
 from agent.curious import CuriousAgent, make_agent
 from agent.loading import read_predecessor
@@ -25,11 +25,10 @@ from agent.loop import Loop
 from agent.replay import Replay
 from agent.seeding import Streams
 from agent.warm_start import check_run_fits, earns_the_same, start_from_run
-from configs.curiosity import CuriosityOptions
 from configs.load import ConfigError, save_config
 from configs.schema import Config
 from envs.counting import CountingEnv
-from envs.episodes import EpisodeStore
+from envs.episodes import EARLIER, EpisodeStore
 from envs.recording import Episode, EpisodeBuilder
 from envs.spec import EnvSpec, Observation, StepResult, Transition
 from envs.vector import SerialPool
@@ -217,35 +216,54 @@ def test_a_queue_begins_empty_because_its_keys_are_of_other_episodes(
     ]
 
 
-def curious(config: Config, bonus: str, seed: int) -> CuriousAgent:
+def curious(config: Config, seed: int) -> CuriousAgent:
     """An agent that has not learnt yet, with a key in its memory."""
     torch.manual_seed(seed)
-    options = CuriosityOptions.model_validate({"bonus": bonus, "memory": 4})
-    agent = make_agent(Task(OTHER).env_spec, config.model_copy(update={"curiosity": options}), CPU)
+    agent = make_agent(Task(config.task).env_spec, config, CPU)
     assert isinstance(agent, CuriousAgent)
     if isinstance(agent.explorer.bonus, MemoryBonus):
         agent.explorer.bonus.memory.episode[0] = seed
     return agent
 
 
-def test_an_explorer_is_taken_over_where_both_have_the_same(source: Path, make_config: MakeConfig) -> None:
-    """Without its memory, whose episodes have other numbers here."""
-    config = make_config(from_run=str(source), task=OTHER)
-    predecessor, theirs = read_predecessor(source), curious(config, "knn", 1).explorer.state_dict()
-    agent = curious(config, "knn", 2)
+@pytest.mark.parametrize(
+    ("options", "is_taken"),
+    [
+        ({}, True),
+        ({"curiosity": {"bonus": "contrastive", "memory": 4}}, False),
+        ({"mode": "explore"}, False),
+        ({"task": OTHER}, False),
+        ({"task": OTHER, "world_model": {"symlog_limit": 8}}, False),
+        ({"task": OTHER, "world_model": {"bins": 31}, "actor_critic": {"critics": 3}}, False),
+    ],
+)
+def test_an_explorer_is_taken_over_where_rewards_and_bonus_are_the_same(
+    source: Path, make_config: MakeConfig, options: dict[str, Any], is_taken: bool
+) -> None:
+    """Without its memory, whose episodes have other numbers here; else it is as it was drawn."""
+    base: dict[str, Any] = {"from_run": str(source), "curiosity": {"bonus": "knn", "memory": 4}}
+    old = curious(make_config(**base), 1)
+    predecessor = replace(read_predecessor(source), config=old.config, agent=old.state_dict())
+    config = make_config(**base | options)
+    check_run_fits(predecessor, Task(config.task).env_spec, config)
+    agent = curious(config, 2)
     own = {name: each.clone() for name, each in agent.explorer.state_dict().items()}
     start_from_run(agent, predecessor)
-    torch.testing.assert_close(agent.explorer.state_dict(), own, rtol=0, atol=0)
-    options = predecessor.config.model_copy(update={"curiosity": CuriosityOptions(bonus="knn")})
-    followed = replace(predecessor, config=options, agent=predecessor.agent | {"explorer": theirs})
-    start_from_run(agent, followed)
-    expected = theirs | {name: each for name, each in own.items() if "memory" in name}
+    memory = {name: each for name, each in own.items() if "memory" in name}
+    expected = old.explorer.state_dict() | memory if is_taken else own
     torch.testing.assert_close(agent.explorer.state_dict(), expected, rtol=0, atol=0)
-    start_from_run(Agent(Task(OTHER).env_spec, config, CPU), followed)
-    other = curious(config, "contrastive", 2)
-    own = {name: each.clone() for name, each in other.explorer.state_dict().items()}
-    start_from_run(other, followed)
-    torch.testing.assert_close(other.explorer.state_dict(), own, rtol=0, atol=0)
+    assert len(memory) == 3
+
+
+def test_what_does_not_fit_of_an_explorer_is_named(source: Path, make_config: MakeConfig) -> None:
+    base: dict[str, Any] = {"from_run": str(source), "curiosity": {"bonus": "disagreement"}}
+    old = curious(make_config(**base), 1)
+    predecessor = replace(read_predecessor(source), config=old.config, agent=old.state_dict())
+    base["curiosity"]["members"] = 3
+    with pytest.raises(ConfigError, match=r"other parts or sizes .*: pass --curiosity\.members 5$"):
+        start_from_run(curious(make_config(**base), 2), predecessor)
+    start_from_run(curious(make_config(**base, task=OTHER), 2), predecessor)
+    start_from_run(Agent(Task("counting").env_spec, make_config(from_run=str(source)), CPU), predecessor)
 
 
 def test_what_explored_knows_nothing_of_rewards(source: Path, make_config: MakeConfig) -> None:
@@ -284,7 +302,7 @@ def test_it_goes_on_bit_for_bit_without_the_run_it_started_from(
     torch.testing.assert_close(*[vars(batch) for batch in batches], rtol=0, atol=0)
     earlier = 6 if replay == "all" else 0  # own ones count on from there
     assert whole.store.read(0).info.episode == earlier
-    assert (tmp_path / "whole" / FOLDER).exists() == bool(earlier)
+    assert (tmp_path / "whole" / EARLIER).exists() == bool(earlier)
 
 
 def test_it_learns_at_once_from_what_was_recorded_before(
@@ -297,7 +315,7 @@ def test_it_learns_at_once_from_what_was_recorded_before(
     assert (progress.frames, progress.steps, progress.random_steps) == (10, 10, 0)
     assert progress.updates == 3 + 10 // 2
     assert len(loop.store) == 1 and loop.store.read(0).info.task == OTHER
-    assert len(EpisodeStore(tmp_path / "run" / FOLDER)) == 6
+    assert len(EpisodeStore(tmp_path / "run" / EARLIER)) == 6
     loop.replay.check_invariants()
     assert loop.replay.observations == 7 * 11
     batch = loop.replay.sample(400, np.random.default_rng(0))
@@ -319,7 +337,7 @@ def test_without_replay_it_starts_at_random_as_configured(
 
 def carried(run_dir: Path) -> list[tuple[str, int, float]]:
     """Task, number and first non-zero reward of the episodes that a run has taken over."""
-    store = EpisodeStore(run_dir / FOLDER)
+    store = EpisodeStore(run_dir / EARLIER)
     episodes = [store.read(identifier) for identifier in store.ids()]
     return [(each.info.task, each.info.episode, float(each.reward[1])) for each in episodes]
 
@@ -330,7 +348,7 @@ def test_the_newest_episodes_are_taken_that_find_room(
     config = make_config(from_run=str(source), task=OTHER, replay={"capacity": 35})
     predecessor = read_predecessor(source)
     assert carry_over(predecessor, tmp_path / "run", config, relabelled, Stop()) == 3
-    theirs, ours = EpisodeStore(source / "episodes"), EpisodeStore(tmp_path / "run" / FOLDER)
+    theirs, ours = EpisodeStore(source / "episodes"), EpisodeStore(tmp_path / "run" / EARLIER)
     for mine, other in zip(ours.ids(), [3, 4, 5], strict=True):
         one, two = ours.read(mine), theirs.read(other)
         np.testing.assert_array_equal(one.frame, two.frame)
@@ -388,6 +406,25 @@ def test_a_start_that_was_interrupted_is_made_anew(
     assert carried(tmp_path / "run") == [(OTHER, i, -1.0) for i in range(6)]
 
 
+def test_a_run_without_episodes_has_no_replay(source: Path, tmp_path: Path, make_config: MakeConfig) -> None:
+    shutil.rmtree(source / "episodes")
+    config = make_config(task=OTHER, from_run=str(source))
+    with pytest.raises(ConfigError, match=r"source/episodes holds no episodes: .* --from-replay none$"):
+        carry_over(read_predecessor(source), tmp_path / "run", config, relabelled, Stop())
+
+
+def test_a_start_that_fails_leaves_no_episodes(source: Path, tmp_path: Path, make_config: MakeConfig) -> None:
+    def failing(episode: Episode) -> Episode:
+        if episode.info.episode == 2:
+            raise ConfigError("no rewards")
+        return relabelled(episode)
+
+    config = make_config(task=OTHER, from_run=str(source))
+    with pytest.raises(ConfigError, match="no rewards"):
+        carry_over(read_predecessor(source), tmp_path / "run", config, failing, Stop())
+    assert not (tmp_path / "run" / EARLIER).exists()
+
+
 def test_a_stop_is_heeded_between_episodes(source: Path, tmp_path: Path, make_config: MakeConfig) -> None:
     config = make_config(task=OTHER, from_run=str(source))
     stop = Stop()
@@ -417,7 +454,7 @@ def test_a_stop_is_heeded_between_episodes(source: Path, tmp_path: Path, make_co
         (OTHER, {"world_model": {"objective": "predictive"}}, {}, "pass --world-model.objective contrastive"),
         ("counting", {"world_model": {"bins": 31}}, {}, "pass --world-model.bins 21"),
         ("counting", {"world_model": {"symlog_limit": 8}}, {}, "--world-model.symlog-limit 7.0, not 8.0"),
-        ("counting", {"actor_critic": {"critics": 3}}, {}, "give the options of that run"),
+        ("counting", {"actor_critic": {"critics": 3}}, {}, "pass --actor-critic.critics 2"),
         (OTHER, {"action_repeat": 2}, {"action_repeat": 2}, "1, not 2: pass --action-repeat 1"),
         (OTHER, {}, {"action_dim": 3}, "actions of length 2, not 3: take another one"),
         (OTHER, {"obs": "state"}, {}, "pass --obs pixels"),

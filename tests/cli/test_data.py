@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,6 +130,18 @@ def test_verify_names_what_is_damaged(run: Path, capsys: pytest.CaptureFixture[s
     assert "episode-00000001.safetensors is damaged: its checksum differs" in text
     assert "cannot read" in text and "episode-00000002.safetensors" in text
     assert "episode-00000000" not in text and "2 are not sound" in text
+
+
+def test_verify_looks_at_what_a_run_has_taken_over(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(run / "episodes", run / "episodes-before")
+    assert data("verify", run) == 0
+    assert [line.count("all sound") for line in capsys.readouterr().out.splitlines()] == [1, 1]
+    damage(run / "episodes-before" / "episode-00000001.safetensors")
+    assert data("verify", run) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "episodes: all sound" in lines[0]
+    assert "episodes-before/episode-00000001.safetensors is damaged" in lines[1]
+    assert "1 are not sound" in lines[-1]
 
 
 def test_verify_knows_the_rules_of_episodes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

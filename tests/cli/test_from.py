@@ -101,7 +101,20 @@ def test_mistakes_are_explained(balance: Path, tmp_path: Path, capsys: pytest.Ca
         assert train(tmp_path / "run", *flags) == 2, message
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1, error
-        assert not list((tmp_path / "run").glob("checkpoints/*"))
+        assert not (tmp_path / "run").exists(), "nothing half-made is left"
+
+
+def test_a_start_that_did_not_happen_is_not_claimed(balance: Path, tmp_path: Path) -> None:
+    """A run that is stopped before its first checkpoint, and started again without `--from`."""
+    out = tmp_path / "run"
+    (out / "episodes-before").mkdir(parents=True)
+    shutil.copy(balance / "config.yaml", out)
+    manifest = json.loads((balance / "manifest.json").read_text()) | {"from": {"path": "other", "frames": 9}}
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    assert train(out, "--task", "cartpole-balance", "--frames", "1000") == 0
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert "from" not in manifest and manifest["earlier"][0]["from"]["frames"] == 9
+    assert not (out / "episodes-before").exists()
 
 
 def test_what_cannot_be_relabelled_is_refused_and_its_model_is_carried(
@@ -114,6 +127,7 @@ def test_what_cannot_be_relabelled_is_refused_and_its_model_is_carried(
     error = capsys.readouterr().err
     assert "dmc/reacher-hard draws where its target is at every reset" in error
     assert "carry its model over alone: --from-replay none" in error and error.count("\n") == 1
+    assert not hard.exists()
     assert train(hard, *start, "--from-replay", "none") == 0
     assert not list(hard.glob("episodes-before/*"))
     assert json.loads((hard / "manifest.json").read_text())["from"]["episodes"] == 0

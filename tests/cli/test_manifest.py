@@ -25,11 +25,21 @@ def facts(**changes: Any) -> dict[str, Any]:
 def test_processes_before_this_one_stay_on_record(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     for day in ("first", "second", "third"):
-        found = manifest.with_earlier(facts(started=day), path)
+        found = manifest.with_earlier(facts(started=day), path, goes_on=True)
         path.write_text(json.dumps(found), encoding="utf-8")
     assert found["started"] == "third"
     assert [each["started"] for each in found["earlier"]] == ["first", "second"]
     assert not any("earlier" in each for each in found["earlier"])
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_only_a_run_that_goes_on_has_the_start_of_the_processes_before(tmp_path: Path, goes_on: bool) -> None:
+    path = tmp_path / "manifest.json"
+    start = {"from": {"path": "other"}, "encoder": {"path": "it"}}
+    path.write_text(json.dumps(facts(**start)), encoding="utf-8")
+    found = manifest.with_earlier(facts(), path, goes_on=goes_on)
+    assert {name: found[name] for name in start if name in found} == (start if goes_on else {})
+    assert found["earlier"] == [facts(**start)]
 
 
 @pytest.mark.parametrize(
@@ -48,16 +58,16 @@ def test_what_changes_the_numbers_is_told(
     tmp_path: Path, changes: dict[str, Any], expected: list[str]
 ) -> None:
     path = tmp_path / "manifest.json"
-    assert manifest.changes_since(manifest.with_earlier(facts(), path)) == []
+    assert manifest.changes_since(manifest.with_earlier(facts(), path, goes_on=True)) == []
     path.write_text(json.dumps(facts()), encoding="utf-8")
-    assert manifest.changes_since(manifest.with_earlier(facts(**changes), path)) == expected
+    assert manifest.changes_since(manifest.with_earlier(facts(**changes), path, goes_on=True)) == expected
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[]", "null"])
 def test_damaged_manifest_names_the_remedy(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"damaged .*remove it"):
-        manifest.with_earlier(facts(), tmp_path / "manifest.json")
+        manifest.with_earlier(facts(), tmp_path / "manifest.json", goes_on=True)
 
 
 @pytest.mark.parametrize(

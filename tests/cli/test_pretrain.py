@@ -115,7 +115,14 @@ def test_two_processes_make_the_encoder_of_one(data: Path, tmp_path: Path) -> No
     [
         (["--method", "temporal", "--positives.by", "time"], "temporal predicts what follows"),
         (["--recipe", "simcrl"], "unknown recipe 'simcrl'; perhaps you meant simclr"),
-        (["--model.horizon", "40", "--method", "temporal"], "windows of 41 observations"),
+        (
+            ["--model.horizon", "40", "--method", "temporal"],
+            "--model.horizon 40 is longer than any episode (the longest has",
+        ),
+        (
+            ["--positives.by", "both", "--positives.min-gap", "40", "--positives.max-gap", "40"],
+            "--positives.min-gap 40 is longer than any episode (the longest has",
+        ),
         (["--positives.by", "both", "--positives.min-gap", "9"], "min_gap 9 exceeds max_gap 5"),
         (["--recipe", "curl"], "crop 84 is larger than the frames, 32 x 32"),
         (["--model.encoder.crop", "32"], "model.encoder.crop is 32, views.crop is 0"),
@@ -129,6 +136,7 @@ def test_mistakes_are_one_line(
     assert pretrain(data, tmp_path / "out", *flags) == 2
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
+    assert not (tmp_path / "out").exists(), "nothing half-made is left"
 
 
 def test_data_that_are_none_are_refused(
@@ -175,4 +183,7 @@ def test_what_episodes_lack_is_named(tmp_path: Path, capsys: pytest.CaptureFixtu
     write_store(tmp_path / "dark", points)
     assert pretrain(tmp_path / "dark", tmp_path / "out") == 2
     assert "no frames: use --obs state" in capsys.readouterr().err
+    assert pretrain(tmp_path / "dark", tmp_path / "out", "--obs", "state", "--method", "reconstruction") == 2
+    said = capsys.readouterr().err
+    assert "no frames, which reconstruction needs: choose another --method" in said and "--obs" not in said
     assert pretrain(tmp_path / "dark", tmp_path / "state", "--obs", "state") == 0

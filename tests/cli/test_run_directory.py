@@ -92,3 +92,42 @@ def test_file_in_its_place_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(RunDirectoryError, match="give another --out"), held_run_directory(path, Config()):
             pass
+
+
+def test_a_new_directory_goes_with_the_error_that_ends_it(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    with pytest.raises(ConfigError), held_run_directory(path, Config()):
+        raise ConfigError
+    assert not (tmp_path / "a").exists() and tmp_path.exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "recorded", "error"),
+    [
+        (["run"], [], ConfigError),
+        (["run", "run/config.yaml"], [], ConfigError),
+        ([], ["run/manifest.json"], ConfigError),
+        ([], ["run/checkpoints"], ConfigError),
+        ([], [], KeyboardInterrupt),
+    ],
+)
+def test_what_was_there_or_was_recorded_stays(
+    tmp_path: Path, before: list[str], recorded: list[str], error: type[BaseException]
+) -> None:
+    path = tmp_path / "run"
+    for name in before:
+        each = tmp_path / name
+        each.touch() if each.suffix else each.mkdir()
+    with pytest.raises(error), held_run_directory(path, Config()):
+        for name in recorded:
+            (tmp_path / name).mkdir()
+        raise error
+    found = {each.relative_to(tmp_path).as_posix() for each in tmp_path.rglob("*")}
+    assert found == {"run", "run/config.yaml", "run/.lock", *recorded}
+
+
+def test_a_directory_above_that_is_used_by_others_stays(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError), held_run_directory(tmp_path / "a" / "b", Config()):
+        (tmp_path / "a" / "c").mkdir()
+        raise ConfigError
+    assert [each.name for each in (tmp_path / "a").iterdir()] == ["c"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,24 +59,26 @@ def test_run_may_go_on(new: Config) -> None:
 
 def test_checkpoints_pace_several_environments() -> None:
     """They wait for one another to save, so when they save changes what is recorded."""
-    with pytest.raises(ConfigError, match=r"logging\.checkpoint_every_frames was 5000, now 9"):
+    with pytest.raises(ConfigError, match=r"--logging\.checkpoint-every-frames was 5000, now 9"):
         check_run(change(envs=2), change(envs=2, logging={"checkpoint_every_frames": 9}))
 
 
 @pytest.mark.parametrize(
     ("new", "message"),
     [
-        (change(seed=7), f"seed was {DEFAULT.seed}, now 7"),
-        (change(frames=9), f"frames was {DEFAULT.frames}, now 9"),
+        (change(seed=7), f"--seed was {DEFAULT.seed}, now 7"),
+        (change(frames=9), f"--frames was {DEFAULT.frames}, now 9"),
         (
             change(training={"threads": 3, "batch_size": 9}),
-            f"training.batch_size was {DEFAULT.training.batch_size}, now 9",
+            f"--training.batch-size was {DEFAULT.training.batch_size}, now 9",
         ),
         (
             change(world_model={"encoder": {"channels": 9}}),
-            f"world_model.encoder.channels was {DEFAULT.world_model.encoder.channels}, now 9",
+            f"--world-model.encoder.channels was {DEFAULT.world_model.encoder.channels}, now 9",
         ),
-        (change(action_repeat=4), "action_repeat was None, now 4"),
+        (change(action_repeat=4), "--action-repeat was unset, now 4"),
+        (change(imports=("a", "b")), "--import was unset, now a, b"),
+        (change(from_run="/a/run"), "--from was unset, now /a/run"),
     ],
 )
 def test_run_of_other_options_is_refused(new: Config, message: str) -> None:
@@ -85,13 +88,21 @@ def test_run_of_other_options_is_refused(new: Config, message: str) -> None:
     assert "another --out" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["from_run", "encoder"])
+@pytest.mark.parametrize("path", ["EX/", "./EX", "a/../EX", str(Path("EX").absolute())])
+def test_a_path_may_be_written_otherwise(name: str, path: str) -> None:
+    check_run(change(**{name: "EX"}), change(**{name: path}))
+    with pytest.raises(ConfigError):
+        check_run(change(**{name: "EX"}), change(**{name: f"{path}/b"}))
+
+
 def test_all_differences_are_listed() -> None:
-    with pytest.raises(ConfigError, match=r"seed was 1, now 7; size was 64, now 84"):
+    with pytest.raises(ConfigError, match=r"--seed was 1, now 7; --size was 64, now 84"):
         check_run(Config(), change(seed=7, size=84))
 
 
 def test_run_with_other_distractors_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"\(distract was none, now camera=easy\)"):
+    with pytest.raises(ConfigError, match=r"\(--distract was none, now camera=easy\)"):
         check_run(Config(), change(distract="camera=easy"))
 
 
@@ -106,12 +117,20 @@ def test_pretraining_may_go_on(options: dict[str, Any]) -> None:
     check_pretraining(PretrainConfig(), PretrainConfig.model_validate(options))
 
 
+def test_data_may_be_written_otherwise() -> None:
+    old = PretrainConfig(data=("a/../b", "c"))
+    check_pretraining(old, PretrainConfig(data=("b", "c/")))
+    with pytest.raises(ConfigError, match=r"--data was /.*/b, /.*/c, now /.*/c, /.*/b"):
+        check_pretraining(old, PretrainConfig(data=("c", "b")))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"updates": 20_000}, "updates was 10000, now 20000"),
-        ({"batch": {"size": 8, "chunk": 4}}, "batch.size was 256, now 8"),
-        ({"method": "byol", "threads": 2}, "method was simclr, now byol"),
+        ({"updates": 20_000}, "--updates was 10000, now 20000"),
+        ({"batch": {"size": 8, "chunk": 4}}, "--batch.size was 256, now 8"),
+        ({"method": "byol", "threads": 2}, "--method was simclr, now byol"),
+        ({"data": ["/b", "/a/../a"]}, "--data was unset, now /b, /a"),
     ],
 )
 def test_pretraining_with_other_options_is_refused(options: dict[str, Any], message: str) -> None:

@@ -126,7 +126,7 @@ def test_episodes_that_are_too_short_are_left_out_or_refused() -> None:
     samples = Source(Points((3, 8)), config).draw(0)
     assert isinstance(samples, Windows)
     assert set(samples.batch.episode.tolist()) == {1}
-    with pytest.raises(EpisodeError, match=r"windows of 4 observations .*the longest has 3"):
+    with pytest.raises(EpisodeError, match=r"--model\.horizon 3 is longer .*the longest has 2 decisions"):
         Source(Points((3, 2)), config)
 
 

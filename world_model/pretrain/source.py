@@ -11,6 +11,7 @@ from torch import Tensor
 
 from configs.distractors import NO_DISTRACTORS
 from configs.pretrain import PretrainConfig
+from envs.episodes import EpisodeError
 from envs.positions import PairSampler, WindowSampler
 from envs.spec import EnvSpec
 from world_model.batch import Batch
@@ -52,6 +53,22 @@ def env_spec_of(shared: Mapping[str, Any], config: PretrainConfig, longest: int)
     )
 
 
+def _check_long_enough(config: PretrainConfig, longest: int) -> None:
+    """Find that even the longest episode has too few decisions.
+
+    Raises:
+        EpisodeError: it has; the message names the flag.
+    """
+    reach = {"--model.horizon": config.model.horizon if config.is_windowed else 0}
+    reach["--positives.min-gap"] = config.positives.min_gap if config.positives.by != "augmentation" else 0
+    for flag, decisions in reach.items():
+        if decisions > longest:
+            raise EpisodeError(
+                f"{flag} {decisions} is longer than any episode (the longest has {longest} decisions): "
+                "lower it, or record longer episodes"
+            )
+
+
 class Source:
     """Draws batches."""
 
@@ -63,6 +80,7 @@ class Source:
         """
         self._recording, self._config = recording, config
         positives, lengths = config.positives, recording.lengths
+        _check_long_enough(config, int(lengths.max()) - 1)
         by_time = positives.by != "augmentation"
         gaps = (positives.min_gap, positives.max_gap) if by_time else (0, 0)
         self._windows = WindowSampler(lengths, config.model.horizon + 1) if config.is_windowed else None

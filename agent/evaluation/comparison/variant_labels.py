@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ _IGNORED = {
     "replay.on_device", "evaluation.every_frames", "evaluation.episodes", "evaluation.videos",
 }  # fmt: skip
 _IGNORED_GROUP = "logging."
+_STARTS = ("from_run", "encoder")
 _MOST_SHOWN = 2
 
 
@@ -31,13 +33,28 @@ def automatic_labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
             and count as the schema's default.
     """
     defaults = flatten(Config().model_dump(mode="json"))
-    options = [defaults | flatten(config) for config in configs]
+    options = [defaults | each for each in _beyond_seeds([flatten(config) for config in configs])]
     labels = [str(config.get("preset", "run")) for config in configs]
     for preset in dict.fromkeys(labels):
         members = [index for index, label in enumerate(labels) if label == preset]
         for index, text in zip(members, _differences([options[i] for i in members], defaults), strict=True):
             labels[index] += text
     return labels
+
+
+def _beyond_seeds(options: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Options of runs, with `seed-*` in the paths of what each of them starts from for its own seed alone."""
+    seeds: dict[str, set[Any]] = defaultdict(set)  # that start from a path
+    for each in options:
+        for name in _STARTS:
+            seeds[str(each.get(name))].add(each.get("seed"))
+    found = []
+    for each in options:
+        own = re.compile(rf"\bseed-{each.get('seed')}\b")
+        starts = {name: str(each[name]) for name in _STARTS if each.get(name)}
+        starts = {name: own.sub("seed-*", path) for name, path in starts.items() if len(seeds[path]) == 1}
+        found.append(each | starts)
+    return found
 
 
 def _differences(options: list[dict[str, Any]], defaults: dict[str, Any]) -> list[str]:
