@@ -63,47 +63,11 @@ class TrainingResult:
     restarts: int
 
 
-def train(
-    config: Config,
-    *,
-    run_dir: Path,
-    device: torch.device,
-    pool: Pool,
-    eval_pool: Pool,
-    streams: Streams,
-    manifest: Mapping[str, Any],
-    stop: StopRequest,
-    encoder: Encoder | None = None,
-    predecessor: Predecessor | None = None,
-) -> TrainingResult:
-    """Train, or go on with what `run_dir` holds, until `config.frames` or until asked to stop.
-
-    Args:
-        config: validated options.
-        run_dir: held by this process alone.
-        device: of the networks.
-        pool: training environments.
-        eval_pool: evaluation environments, used by nothing else.
-        streams: the run's random streams.
-        manifest: facts about this process, written to `manifest.json`.
-        stop: checked after every decision and gradient step.
-        encoder: what the agent starts from, where it starts; unset: from weights drawn at random.
-        predecessor: likewise a run, of which the episodes lie in `run_dir` already
-            (`agent.carried_episodes`).
-
-    Raises:
-        CheckpointError: the newest checkpoint cannot be read.
-        DivergedError: losses are no numbers any more; what was saved stays.
-        WorkerError: an environment fails too often; the run is saved.
-        OSError: the run directory cannot be written.
-    """
-    with Loop(config, run_dir, device, pool, eval_pool, streams, encoder, predecessor) as loop:
-        loop.announce(manifest)
-        return loop.run(stop)
-
-
 class Loop:
-    """The state of one training process; `train` is the way in."""
+    """One training process: made, announced, and run until `config.frames` or until asked to stop.
+
+    A context: its log files are open inside.
+    """
 
     def __init__(
         self,
@@ -113,10 +77,27 @@ class Loop:
         pool: Pool,
         eval_pool: Pool,
         streams: Streams,
+        *,
         encoder: Encoder | None = None,
         predecessor: Predecessor | None = None,
     ):
-        """Build everything, and load the newest checkpoint where there is one."""
+        """Build everything, and load the newest checkpoint where there is one.
+
+        Args:
+            config: validated options.
+            run_dir: held by this process alone.
+            device: of the networks.
+            pool: training environments.
+            eval_pool: evaluation environments, used by nothing else.
+            streams: the run's random streams.
+            encoder: what the agent starts from, where it starts; unset: from weights drawn at random.
+            predecessor: likewise a run, of which the episodes lie in `run_dir` already
+                (`agent.carried_episodes`).
+
+        Raises:
+            CheckpointError: the newest checkpoint cannot be read.
+            OSError: the run directory cannot be written.
+        """
         self.carried_store = open_carried_store(config, run_dir)
         self.config = config if self.carried_store is None else without_random_start(config)
         self.run_dir = run_dir
@@ -165,10 +146,12 @@ class Loop:
         ]
 
     def run(self, stop: StopRequest) -> TrainingResult:
-        """Collect and learn until done or asked to stop.
+        """Collect and learn until done or asked to stop, which is looked at after every decision and update.
 
         Raises:
+            DivergedError: losses are no numbers any more; what was saved stays.
             WorkerError: an environment fails too often; the last pause is saved.
+            OSError: the run directory cannot be written.
         """
         progress = self.progress
         try:

@@ -101,7 +101,7 @@ def _train(
     """Make the environments and hand everything to the loop."""
     from agent import checkpoint
     from agent.carried_episodes import forget
-    from agent.loop import train
+    from agent.loop import Loop
     from agent.seeding import Streams
     from scripts.manifest import changes_since, make_manifest, with_earlier
 
@@ -124,18 +124,18 @@ def _train(
             manifest["from"] = predecessor.facts | {"episodes": carried}
         manifest = with_earlier(manifest, run_dir / "manifest.json", goes_on=goes_on)
         note_changes("this run", changes_since(manifest))
-        return train(
+        with Loop(
             config,
-            run_dir=run_dir,
-            device=device,
-            pool=pool,
-            eval_pool=eval_pool,
-            streams=Streams(config.seed),
-            manifest=manifest,
-            stop=stop,
+            run_dir,
+            device,
+            pool,
+            eval_pool,
+            Streams(config.seed),
             encoder=None if start is None else start.encoder,
             predecessor=predecessor,
-        )
+        ) as loop:
+            loop.announce(manifest)
+            return loop.run(stop)
 
 
 def _starting_encoder(config: Config, env_spec: EnvSpec) -> LoadedEncoder | None:

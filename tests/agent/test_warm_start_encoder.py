@@ -208,7 +208,7 @@ def run_config(tiny_config: MakeConfig) -> MakeConfig:
 def run(config: Config, directory: Path, encoder: Encoder | None) -> Loop:
     pool = SerialPool(lambda i: CountingEnv(length=10, size=32), 1)
     eval_pool = SerialPool(lambda i: CountingEnv(length=6, size=32), 1)
-    with Loop(config, directory, CPU, pool, eval_pool, Streams(config.seed), encoder) as loop:
+    with Loop(config, directory, CPU, pool, eval_pool, Streams(config.seed), encoder=encoder) as loop:
         save_config(config, directory / "config.yaml")
         loop.announce({"versions": {"torch": "x"}})
         loop.run(Never())
