@@ -43,6 +43,7 @@ from world_model.batch import Batch
 from world_model.divergence import check_finite
 from world_model.encoder import Encoder
 
+SHOWN_UPDATES = 10  # at once: more are worth saying how many are left
 REMEDY = "lower --training.learning-rate, and start afresh in another --out"
 
 
@@ -187,7 +188,7 @@ class Loop:
                 before = progress.frames
                 self._pause_or_reset()
                 self._collect()
-                self._learn(stop)
+                self._learn(stop, bar)
                 bar.update(progress.frames - before)
                 bar.set_postfix_str(self._postfix(), refresh=False)
             bar.set_postfix_str(self._postfix())
@@ -278,8 +279,8 @@ class Loop:
 
     # Learning.
 
-    def _learn(self, stop: StopRequest) -> None:
-        """The gradient steps that are due."""
+    def _learn(self, stop: StopRequest, bar: tqdm[Any]) -> None:
+        """The gradient steps that are due; of many, as at the start, the bar says how many are left."""
         training, progress = self.config.training, self.progress
         while progress.updates < self._updates_due() and not stop.requested:
             with self.meter.measure("sampling"):
@@ -291,6 +292,8 @@ class Loop:
             with self.meter.measure("update"):
                 self.losses = self.update(batch, imagine=imagine)
             progress.updates += 1
+            if (left := self._updates_due() - progress.updates) and left % SHOWN_UPDATES == 0:
+                bar.set_postfix_str(f"catching up, {left} updates to go")
             if progress.updates % self.config.logging.every_updates == 0:
                 with self.meter.measure("logging"):
                     self._log(batch)
