@@ -25,6 +25,8 @@ from scripts.wiring import (
 if TYPE_CHECKING:
     import torch
 
+    from agent.agent import Agent
+    from agent.controller import Controller
     from agent.replay import Replay
     from envs.spec import Observation, Pool
 
@@ -78,13 +80,12 @@ def measure(config: Config, device: torch.device) -> dict[str, Any]:
     Returns:
         Medians: frames rendered (None where none are) and decisions of the environment a second;
         milliseconds for sampling, augmenting, an update (without sampling) and acting (one decision of each
-        environment); updates a second with sampling; the shares of a training step (rendering has one step of
-        the physics in it, augmentation is that of the keys, update the rest); peak memory in MiB, of this
-        process and of the device.
+        environment, as training does at its start); updates a second with sampling; the shares of a training
+        step (rendering has one step of the physics in it, augmentation is that of the keys, update the rest);
+        peak memory in MiB, of this process and of the device.
     """
     import torch
 
-    from agent.controller import Controller
     from agent.curious import make_agent
     from agent.loop import make_replay
     from agent.update import make_update
@@ -93,12 +94,12 @@ def measure(config: Config, device: torch.device) -> dict[str, Any]:
         check_task(config, pool.env_spec)
         agent = make_agent(pool.env_spec, config, device)
         replay = make_replay(config, pool, device)
-        step_s, obs = _fill(pool, replay)
+        step_s, obs = fill(pool, replay)
     generator = torch.Generator(device).manual_seed(0)
     rng = np.random.default_rng(0)
     size = config.training.batch_size
     batch = replay.sample(size, rng).to(device)
-    controller = Controller(agent, config.envs, generator)
+    controller = make_collector(agent, generator)
     sample_s = _median(lambda: replay.sample(size, rng).to(device), device)
     augment_s = _median(lambda: agent.model.augment(batch.frames, batch.proprio, generator), device)
     update = make_update(agent, generator)
@@ -133,6 +134,17 @@ def measure(config: Config, device: torch.device) -> dict[str, Any]:
     }
 
 
+def make_collector(agent: Agent, generator: torch.Generator) -> Controller:
+    """What acts at the start of a run, where a curious agent explores."""
+    from agent.controller import Controller
+
+    agent.advance(0)
+    controller = Controller(agent, agent.config.envs, generator, collects=True)
+    for env in range(agent.config.envs):
+        controller.reset(env)
+    return controller
+
+
 def measure_pool(config: Config) -> dict[str, float]:
     """Decisions a second of all environments together, by how many `--envs` there are."""
     import torch
@@ -142,12 +154,12 @@ def measure_pool(config: Config) -> dict[str, float]:
     rates = {}
     for count in POOL_SIZES:
         with make_task_pool(config, count) as pool:
-            step_s, _ = _fill(pool, make_replay(config, pool, torch.device("cpu")))
+            step_s, _ = fill(pool, make_replay(config, pool, torch.device("cpu")))
         rates[str(count)] = count / step_s
     return rates
 
 
-def _fill(pool: Pool, replay: Replay) -> tuple[float, dict[int, Observation]]:
+def fill(pool: Pool, replay: Replay) -> tuple[float, dict[int, Observation]]:
     """Record random decisions; returns seconds a decision of all environments, and the last observations."""
     from envs.spec import Transition
 

@@ -136,3 +136,16 @@ def test_true_values_go_on_from_any_moment_of_an_episode(scripts: None) -> None:
         np.testing.assert_allclose(found.obs.proprio, info["proprio"], atol=1e-6)
         np.testing.assert_allclose(found.physics, info["physics"], atol=1e-12)
         moment = found
+
+
+def test_what_curiosity_costs_is_measured_with_and_without_its_bonus(scripts: None) -> None:
+    import curiosity_cost
+
+    found = curiosity_cost.measure("contrastive", rounds=1, threads=1, preset="debug")
+    parts = {
+        f"{part}_ms/{name}" for part in ("act", "update", "step") for name in ("none", "curious", "no_bonus")
+    }
+    assert found.keys() == parts | {"bonus_and_memory", "all"}
+    step = {name: found[f"step_ms/{name}"] for name in ("none", "curious", "no_bonus")}
+    assert found["all"] == pytest.approx((step["curious"] - step["none"]) / step["none"])
+    assert found["bonus_and_memory"] == pytest.approx((step["curious"] - step["no_bonus"]) / step["none"])

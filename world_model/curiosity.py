@@ -32,6 +32,7 @@ class Arrivals:
         key: its projection, (N, P), of unit length.
         episode: int64 (N,), where it came; `EMPTY` where it never did, beyond the end of an episode.
         time: int64 (N,), when.
+        is_imagined: whether nothing of it ever came; `episode` is `EMPTY` throughout.
     """
 
     state: Tensor
@@ -40,6 +41,7 @@ class Arrivals:
     key: Tensor
     episode: Tensor
     time: Tensor
+    is_imagined: bool = False
 
     @classmethod
     @torch.no_grad()
@@ -69,6 +71,7 @@ class Arrivals:
             key=unit_keys(objective, latent),
             episode=nowhere,
             time=torch.zeros_like(nowhere),
+            is_imagined=True,
         )
 
 
@@ -115,13 +118,17 @@ class MemoryBonus(Bonus):
         self.memory = KeyQueue(options.memory, key_dim)
         self._newest = 0
 
-    def similarity(self, arrivals: Arrivals, to: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines of unit vectors (N, P) with memory, (N, M), and which of it says nothing, bool (N, M).
+    def products(self, arrivals: Arrivals, vector: Tensor) -> Tensor:
+        """Products of a vector for each arrival, (N, P), with memory, (N, M); -inf where it says nothing.
 
         That is an empty place, the arrival itself, and what was seen just before and after it.
         """
+        key, episode = self.memory.key, self.memory.episode
+        if arrivals.is_imagined:  # is near nothing in time: one row serves all, and plans ask often
+            nothing = key.new_zeros(len(key)).masked_fill(episode == EMPTY, -torch.inf)
+            return torch.addmm(nothing, vector, key.T)
         own = self.memory.is_near(arrivals.episode, arrivals.time, self.near_window)
-        return to @ self.memory.key.T, own
+        return (vector @ key.T).masked_fill(own, -torch.inf)
 
     def remember(self, key: Tensor, episode: Tensor, time: Tensor) -> None:
         """Keys of unit length."""
@@ -151,8 +158,7 @@ class ContrastiveBonus(MemoryBonus):
     @torch.no_grad()
     def forward(self, arrivals: Arrivals) -> Tensor:
         """In nats, from 0 to about 1/τ."""
-        cosine, own = self.similarity(arrivals, arrivals.key)
-        logits = (cosine / self.options.temperature).masked_fill(own, -torch.inf)
+        logits = self.products(arrivals, arrivals.key / self.options.temperature)
         missing = len(self.memory.episode) / (self.memory.episode != EMPTY).sum().clamp_min(1)
         matched = (logits.logsumexp(dim=1) + missing.log()).clamp_min(0)
         return F.softplus(1 / self.options.temperature - matched)
@@ -187,9 +193,9 @@ class SurpriseBonus(MemoryBonus):
         """In nats, from 0 on."""
         temperature = self.options.temperature
         expected = self._keys(self._predict(arrivals.state, arrivals.action))
-        cosine, own = self.similarity(arrivals, expected)
         near = arrivals.key @ self.memory.key.T > self.options.near
-        others = (cosine / temperature).masked_fill(own | near, -torch.inf).logsumexp(dim=1)
+        logits = self.products(arrivals, expected / temperature)
+        others = logits.masked_fill(near, -torch.inf).logsumexp(dim=1)
         positive = (expected * arrivals.key).sum(dim=1) / temperature
         return F.softplus(others - positive)
 
@@ -203,10 +209,9 @@ class KnnBonus(MemoryBonus):
     @torch.no_grad()
     def forward(self, arrivals: Arrivals) -> Tensor:
         """From 0 to log 3."""
-        cosine, own = self.similarity(arrivals, arrivals.key)
-        # as far as unit vectors can be, where memory has too few
-        cosine = cosine.masked_fill(own, -1.0)
+        cosine = self.products(arrivals, arrivals.key)
         nearest = cosine.topk(min(self.options.neighbours, cosine.shape[1]), dim=1).values
+        nearest = nearest.clamp_min(-1.0)  # as far as unit vectors can be, where memory has too few
         return (2 - 2 * nearest).clamp_min(0).sqrt().mean(dim=1).log1p()
 
 
