@@ -16,7 +16,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, get_args
 from unittest.mock import patch
@@ -25,7 +25,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agent.agent import Agent
 from agent.curious import CuriousAgent, make_agent
 from agent.explorer import Explorer
 from agent.loop import make_replay
@@ -48,8 +47,8 @@ WARM_UP = 3
 
 
 @contextmanager
-def no_bonus(agent: Agent) -> Iterator[None]:
-    """Every bonus of the agent's explorer is zero, and costs nothing."""
+def no_bonus(bonus: type[Bonus]) -> Iterator[None]:
+    """Every bonus, of that kind, is zero and costs nothing."""
 
     def zero(explorer: Explorer, state: Tensor, *_: Any) -> Tensor:
         return torch.zeros(state.shape[:-1])
@@ -60,9 +59,10 @@ def no_bonus(agent: Agent) -> Iterator[None]:
         "expected_bonus": zero,
     }
     with ExitStack() as stack:
-        stack.enter_context(patch.multiple(Explorer, **stubs))
+        for name, stub in stubs.items():
+            stack.enter_context(patch.object(Explorer, name, stub))
         stack.enter_context(patch.object(Arrivals, "of", lambda *_: None))
-        stack.enter_context(patch.object(type(agent.explorer.bonus), "loss", lambda *_: None))
+        stack.enter_context(patch.object(bonus, "loss", lambda *_: None))
         yield
 
 
@@ -116,10 +116,12 @@ def measure(bonus: str, rounds: int, threads: int, preset: str = "cpu") -> dict[
         _, obs = fill(pool, replay)
         batch = replay.sample(plain.training.batch_size, np.random.default_rng(0))
         without, with_it = (Stepper(config, pool, batch, obs) for config in (plain, curious))
-    turns = {
+    assert isinstance(with_it.agent, CuriousAgent)
+    kind = type(with_it.agent.explorer.bonus)
+    turns: dict[str, tuple[Stepper, Callable[[], AbstractContextManager[None]]]] = {
         "none": (without, nullcontext),
         "curious": (with_it, nullcontext),
-        "no_bonus": (with_it, lambda: no_bonus(with_it.agent)),
+        "no_bonus": (with_it, lambda: no_bonus(kind)),
     }
     times: dict[str, list[float]] = {}
     for number in range(WARM_UP + rounds):
