@@ -111,7 +111,7 @@ class EnvironmentOptions(Options):
     look: Literal["fast", "original"] = "fast"
     """Rendering: fast (no shadows, reflections or multisampling; 10 to 20x faster on a CPU) or original."""
     distract: DistractorText = NO_DISTRACTORS
-    """Distractors, for instance background=medium,camera=easy,colour=hard, or background=./folder."""
+    """Distractors, for instance background=medium,camera=easy,colour=hard, or background=./folder:hard."""
     size: Annotated[int, Field(ge=SMALLEST_FRAME, le=256)] = 64
     """Height and width of the frames in pixels."""
     stack: Annotated[int, Field(ge=1, le=16)] = 3

@@ -6,6 +6,7 @@ Nothing here knows MuJoCo: `envs.distractors` says where the pictures go and whi
 from __future__ import annotations
 
 import functools
+import importlib.util
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ CACHED_CLIPS = 128
 
 # Formats with a decoder inside Pillow itself; without a list it would also claim MPEG, which it cannot read.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+_VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
 
 class DistractorError(TaskError):
@@ -96,24 +98,28 @@ class Clip:
 def split_clips(folder: Path) -> tuple[list[Path], list[Path]]:
     """The clips of a folder, by name: those for training, and the last third, at least one, for evaluation.
 
-    A clip is an image, an animation, or a folder of images that are its frames. Near duplicates are often
-    neighbours by name: taking every third for evaluation would put them on both sides.
+    A clip is an image, an animation, a video, or a folder of images that are its frames. Near duplicates are
+    often neighbours by name: taking every third for evaluation would put them on both sides.
 
     Raises:
-        DistractorError: there are fewer than two, or something that is no picture.
+        DistractorError: there are fewer than two, something that is no picture, or a video that cannot be
+            read here.
     """
     clips = _entries(folder)
     if len(clips) < 2:
         raise DistractorError(
             f"{folder} holds {len(clips)} of the two or more clips that are needed, some for training and "
-            "others for evaluation: put images, GIFs or folders of images there"
+            "others for evaluation: put images, GIFs, videos or folders of images there"
         )
     for clip in clips:
         files = _files(clip)
         if not files:
             raise DistractorError(f"{clip} holds no images: remove it, or put the frames of a clip there")
         for file in files:
-            _open(file).close()
+            if _is_video(file):
+                _check_decoder(file)
+            else:
+                _open(file).close()
     training = len(clips) - max(1, len(clips) // 3)
     return clips[:training], clips[training:]
 
@@ -144,12 +150,18 @@ def _files(clip: Path) -> list[Path]:
 
 def _frames(path: Path, size: int) -> Iterator[np.ndarray]:
     for file in _files(path):
-        with _open(file) as image:
-            try:
-                for frame in ImageSequence.Iterator(image):
-                    yield np.asarray(ImageOps.fit(frame.convert("RGB"), (size, size)))
-            except (OSError, SyntaxError) as error:  # Pillow's word for broken PNG chunks is SyntaxError
-                raise DistractorError(f"{file} is damaged ({error}): replace or remove it") from error
+        pictures = _video_frames(file) if _is_video(file) else _image_frames(file)
+        for picture in pictures:
+            yield np.asarray(ImageOps.fit(picture, (size, size)))
+
+
+def _image_frames(file: Path) -> Iterator[Image.Image]:
+    with _open(file) as image:
+        try:
+            for frame in ImageSequence.Iterator(image):
+                yield frame.convert("RGB")  # reads the file
+        except (OSError, SyntaxError) as error:  # Pillow's word for broken PNG chunks is SyntaxError
+            raise _damaged(file, error) from error
 
 
 def _open(file: Path) -> Image.Image:
@@ -157,6 +169,34 @@ def _open(file: Path) -> Image.Image:
         return Image.open(file, formats=_FORMATS)
     except OSError as error:
         raise DistractorError(
-            f"{file} is no picture that can be read ({', '.join(_FORMATS)}): remove it, or turn a video into "
-            f"a GIF (`ffmpeg -i {file.name} -vf scale=-1:128 {file.stem}.gif`) or into a folder of images"
+            f"{file} is no picture or video that can be read ({', '.join(_FORMATS)}, {', '.join(_VIDEOS)}): "
+            "remove it"
         ) from error
+
+
+def _is_video(file: Path) -> bool:
+    return file.suffix.lower() in _VIDEOS
+
+
+def _check_decoder(file: Path) -> None:
+    if importlib.util.find_spec("imageio_ffmpeg") is None:
+        raise DistractorError(
+            f"{file} is a video, and what decodes it is missing: `pip install imageio-ffmpeg`, "
+            "or turn it into a GIF or a folder of images"
+        )
+
+
+def _video_frames(file: Path) -> Iterator[Image.Image]:
+    import imageio.v3 as iio
+
+    _check_decoder(file)
+    try:
+        for frame in iio.imiter(file, plugin="FFMPEG"):
+            yield Image.fromarray(frame)
+    except (OSError, RuntimeError, IndexError, StopIteration) as error:  # what ffmpeg, and its end, look like
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Path, error: Exception) -> DistractorError:
+    reason = str(error).strip().rpartition("\n")[2]  # ffmpeg begins with how it was built
+    return DistractorError(f"{file} is damaged ({reason}): replace or remove it")

@@ -13,13 +13,12 @@ Physics is never touched: colours are no part of it, and the camera is moved in 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import mujoco
 import numpy as np
 
-from configs.distractors import DistractorOptions
+from configs.distractors import DistractorOptions, split_background
 from envs.backgrounds import Background, Clip, Waves, load_clip, split_clips
 
 
@@ -45,9 +44,6 @@ STRENGTHS = {
     "medium": Strength(scale=0.2, opacity=0.6, speed=1 / 64, backgrounds=8),
     "hard": Strength(scale=0.3, opacity=0.9, speed=1 / 32, backgrounds=60),
 }
-FOLDER_STRENGTH = STRENGTHS["medium"]
-"""Clips of the user lie over the scene as strongly as this."""
-
 COLOUR_STEP = 0.03
 """Deviation of a colour's step, in multiples of the scale; its range is the scale itself."""
 
@@ -147,12 +143,13 @@ class Backgrounds:
         """Find the pictures.
 
         Args:
-            choice: a strength, or a folder of clips.
+            choice: a strength, or a folder of clips, which a colon and a strength may follow.
             size: height and width in pixels.
         """
         self._size = size
-        self._strength = STRENGTHS.get(choice, FOLDER_STRENGTH)
-        self._clips = None if choice in STRENGTHS else split_clips(Path(choice))
+        folder, strength = split_background(choice)
+        self._strength = STRENGTHS[strength]
+        self._clips = split_clips(folder) if folder else None
         self._shown: Background | None = None
         self._step = 0
 

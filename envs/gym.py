@@ -17,7 +17,7 @@ from PIL import Image
 
 from configs.distractors import NO_DISTRACTORS
 from envs.registry import TaskError
-from envs.rendering import FrameCamera, NoCamera, make_camera
+from envs.rendering import FrameCamera, NoCamera, forget_current_context, make_camera
 from envs.spec import EnvSpec
 from envs.state import StateVariable, state_variables
 
@@ -136,6 +136,7 @@ class GymEnv(gym.Env):
         """Free the simulation and its OpenGL context."""
         if self._physics is not None:
             self._physics.free()
+        _free_viewer(self._env)
         self._env.close()
 
     def _control(self, action: np.ndarray) -> np.ndarray:
@@ -174,10 +175,14 @@ class RenderCamera:
         return image.transpose(2, 0, 1).copy()  # (H, W, 3) -> (3, H, W)
 
     def _rendered(self) -> np.ndarray:
+        viewer = _viewer_of(self._env)
+        if viewer is not None:  # it would draw into whatever context was made last in this process
+            viewer.make_context_current()
         try:
             image: Any = self._env.render()
         except gym.error.Error as error:
             raise TaskError(f"gym/{self._identifier} cannot be seen: {error}") from error
+        forget_current_context()
         dtype, shape = getattr(image, "dtype", type(image).__name__), np.shape(image)
         if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3:
             raise TaskError(
@@ -185,6 +190,21 @@ class RenderCamera:
                 "not a picture, uint8 (height, width, 3)"
             )
         return image
+
+
+def _viewer_of(env: gym.Env) -> Any:
+    """What draws an environment that uses Gymnasium's renderer, once it has drawn; None for all others."""
+    return getattr(getattr(env.unwrapped, "mujoco_renderer", None), "viewer", None)
+
+
+def _free_viewer(env: gym.Env) -> None:
+    """Free what draws, now: whenever it is collected, it leaves the thread without a current context."""
+    viewer = _viewer_of(env)
+    if viewer is not None:
+        viewer.make_context_current()
+        viewer.con.free()
+        viewer.free()
+        forget_current_context()
 
 
 def _make(identifier: str, render_mode: str | None) -> gym.Env:

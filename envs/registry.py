@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from configs.distractors import NO_DISTRACTORS, DistractorOptions
+from configs.distractors import NO_DISTRACTORS, DistractorOptions, split_background
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -212,8 +212,9 @@ def check_distractors(task: str, text: str) -> str:
 
         if task == COUNTING:
             raise DistractorError(f"{task} draws no scene to distract from: use --distract {NO_DISTRACTORS}")
-        if options.folder:
-            split_clips(options.folder)
+        folder, _ = split_background(options.background or "easy")
+        if folder:
+            split_clips(folder)
     return str(options)
 
 

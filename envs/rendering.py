@@ -344,6 +344,14 @@ class SuiteView:
         mujoco.mjr_readPixels(self._image, None, viewport, context)
 
 
+def forget_current_context() -> None:
+    """Let dm_control make its contexts current anew, where others made theirs and it cannot know."""
+    from dm_control._render import base
+
+    base._CURRENT_CONTEXT_FOR_THREAD.clear()
+    base._CURRENT_THREAD_FOR_CONTEXT.clear()
+
+
 def _fast_camera(physics: Physics, size: int, camera_id: int, pose: Pose | None) -> Camera:
     """Set the model's visual quality, which is read when the OpenGL context is made."""
     import mujoco

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from configs.distractors import DistractorOptions
+from configs.distractors import DistractorOptions, split_background
 from configs.load import (
     PRESET_DIRECTORY,
     ConfigError,
@@ -51,6 +51,17 @@ def test_presets_are_those_of_the_design() -> None:
 @pytest.mark.parametrize("objective", get_args(ObjectiveName))
 def test_every_objective_has_a_preset_of_its_name(objective: str) -> None:
     assert load_preset(objective).world_model.objective == objective
+
+
+def test_curl_is_the_published_contrast() -> None:
+    """Laskin et al. 2020, arXiv:2004.04136, section 5 and table 3 of its appendix."""
+    config = load_preset("curl")
+    model = config.world_model
+    assert (config.size, model.encoder.crop) == (100, 84)
+    assert model.encoder.shift_padding == (100 - 84) / 2, "crops come from everywhere in the frame"
+    assert (model.objective, model.similarity, model.key_tau) == ("augmentation", "bilinear", 0.05)
+    assert (model.augmentation_weight, model.near_window) == (1.0, 0)
+    assert (config.planner.control, config.actor_critic.imagined_updates) == ("policy", 0)
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -173,6 +184,9 @@ def change(**values: Any) -> Config:
         ("background=./clips", f"background={Path.cwd() / 'clips'}"),
         ("background=~/clips", f"background={Path.home() / 'clips'}"),
         ("background=/a=b/c", "background=/a=b/c"),
+        ("background=./clips:hard", f"background={Path.cwd() / 'clips'}:hard"),
+        ("background=/a:medium", "background=/a"),
+        ("background=/a:b", "background=/a:b"),
     ],
 )
 def test_distractors_have_one_text_form(text: str, canonical: str) -> None:
@@ -181,7 +195,16 @@ def test_distractors_have_one_text_form(text: str, canonical: str) -> None:
     options = DistractorOptions.parse(canonical)
     assert str(options) == canonical
     assert options == DistractorOptions.parse(text)
-    assert (options.folder is not None) == ("/" in canonical)
+
+
+@pytest.mark.parametrize(
+    ("choice", "folder", "strength"),
+    [("easy", None, "easy"), ("/a", "/a", "medium"), ("/a:hard", "/a", "hard"), ("/a:b", "/a:b", "medium")],
+)
+def test_a_background_is_a_strength_or_a_folder_with_one(
+    choice: str, folder: str | None, strength: str
+) -> None:
+    assert split_background(choice) == (folder and Path(folder), strength)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
+import mujoco
 import numpy as np
+from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
 
 HEIGHT, WIDTH = 96, 128
 BLOCK = 16
@@ -62,6 +64,47 @@ class DiscEnv(gym.Env):
         return image
 
 
+class SwingEnv(gym.Env):
+    """A pendulum that draws itself by Gymnasium's renderer, as environments outside of Gymnasium do."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 50}  # noqa: RUF012 (declared so by Gymnasium)
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
+        self.model = mujoco.MjModel.from_xml_string(
+            """
+            <mujoco>
+              <worldbody>
+                <light pos="0 -1 2"/>
+                <body pos="0 0 1">
+                  <joint type="hinge" axis="0 1 0" name="hinge"/>
+                  <geom type="capsule" fromto="0 0 0 0 0 -0.6" size="0.1" rgba="0.9 0.6 0.1 1"/>
+                </body>
+              </worldbody>
+              <actuator><motor joint="hinge" gear="5"/></actuator>
+            </mujoco>
+            """
+        )
+        self.data = mujoco.MjData(self.model)
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
+        self.action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+        self.mujoco_renderer = MujocoRenderer(self.model, self.data, width=64, height=64)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        mujoco.mj_resetData(self.model, self.data)
+        mujoco.mj_forward(self.model, self.data)
+        return self.data.qpos.copy(), {}
+
+    def step(self, action: np.ndarray) -> Any:
+        self.data.ctrl[:] = action
+        mujoco.mj_step(self.model, self.data, nstep=10)
+        return self.data.qpos.copy(), 0.0, False, False, {}
+
+    def render(self) -> Any:
+        return self.mujoco_renderer.render(self.render_mode)
+
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "Disc": {},
     "Board": {"kwargs": {"is_board": True}},
@@ -73,5 +116,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "Unseen": {"kwargs": {"picture": False}},
 }
 
+gym.register("foreign/Swing-v0", f"{__name__}:SwingEnv")
 for name, options in VARIANTS.items():
     gym.register(f"foreign/{name}-v0", f"{__name__}:DiscEnv", **options)

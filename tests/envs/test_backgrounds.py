@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import imageio.v3
 import numpy as np
 import pytest
 from PIL import Image
@@ -154,20 +156,43 @@ def test_a_folder_that_cannot_be_used_is_explained(tmp_path: Path, write_image: 
     write_image("a.png", RED)
     with pytest.raises(DistractorError, match="holds 1 of the two or more clips"):
         split_clips(tmp_path)
-    video = tmp_path / "b.mp4"
-    video.write_bytes(b"\0\0\0\x18ftypmp42")
-    with pytest.raises(DistractorError, match=r"b\.mp4 is no picture .*`ffmpeg -i b\.mp4 .* b\.gif`"):
+    text = tmp_path / "b.txt"
+    text.write_text("no picture")
+    with pytest.raises(DistractorError, match=r"b\.txt is no picture or video that can be read"):
         split_clips(tmp_path)
-    video.unlink()
+    text.unlink()
     (tmp_path / "empty").mkdir()
     with pytest.raises(DistractorError, match="empty holds no images"):
         split_clips(tmp_path)
 
 
-def test_an_mpeg_is_refused_although_pillow_recognises_it(tmp_path: Path, write_image: WriteImage) -> None:
+def write_video(path: Path, levels: Sequence[int]) -> None:
+    """Frames of one grey each, 48 pixels wide and 32 high."""
+    frames = np.stack([np.full((32, 48, 3), level, np.uint8) for level in levels])
+    imageio.v3.imwrite(path, frames, plugin="FFMPEG", fps=10)
+
+
+def test_a_video_is_a_clip(tmp_path: Path, write_image: WriteImage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backgrounds, "MAX_CLIP_FRAMES", 4)
+    write_image("a.png", RED)
+    write_video(tmp_path / "b.MP4", [0, 50, 100, 150, 200])
+    _, (video,) = split_clips(tmp_path)
+    clip = load_clip(video, 8)
+    assert clip.shape == (4, 8, 8, 3)
+    assert np.abs(clip.astype(int) - np.array([0, 50, 100, 150])[:, None, None, None]).max() < 6
+
+
+def test_a_video_that_cannot_be_decoded_is_explained(
+    tmp_path: Path, write_image: WriteImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_image("a.png", RED)
     (tmp_path / "b.mpg").write_bytes(b"\x00\x00\x01\xb3\x14\x00\xf0" + bytes(64))
-    with pytest.raises(DistractorError, match=r"b\.mpg is no picture"):
+    _, (video,) = split_clips(tmp_path)
+    with pytest.raises(DistractorError, match=r"b\.mpg is damaged \([^\n]+\): replace or remove it$"):
+        load_clip(video, 8)
+    split_clips.cache_clear()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DistractorError, match=r"b\.mpg is a video, .* missing: `pip install imageio-ffmpeg`"):
         split_clips(tmp_path)
 
 

@@ -136,16 +136,19 @@ class TestPools:
             seen.add(image.tobytes())
         assert len(seen) == 20
 
-    def test_clips_of_a_folder_are_either_for_training_or_for_evaluation(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(("suffix", "opacity"), [("", 0.6), (":easy", 0.3), (":hard", 0.9)])
+    def test_clips_of_a_folder_are_either_for_training_or_for_evaluation(
+        self, tmp_path: Path, suffix: str, opacity: float
+    ) -> None:
         for index in range(6):
             Image.new("RGB", (8, 8), (40 * index, 0, 0)).save(tmp_path / f"{index}.png")
-        pool = Backgrounds(str(tmp_path), size=8)
+        pool = Backgrounds(f"{tmp_path}{suffix}", size=8)
         seen: tuple[set[int], set[int]] = (set(), set())
         for seed in range(100):
             pool.start(seed)
             image = np.zeros((8, 8, 3), np.uint8)
             pool.put_behind(image, np.ones((8, 8), bool))
-            seen[seed % 2].add(round(image[0, 0, 0] / distractors.FOLDER_STRENGTH.opacity / 40))
+            seen[seed % 2].add(round(image[0, 0, 0] / opacity / 40))
         assert seen == ({0, 1, 2, 3}, {4, 5})
 
 

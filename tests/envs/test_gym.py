@@ -190,22 +190,29 @@ def test_the_camera_follows_the_body(task: str) -> None:
     assert (ours[0] & ours[1]).sum() > 0.8 * ours[0].sum()
 
 
-def test_environments_of_one_process_draw_their_own_pictures() -> None:
-    """Whoever drew before, also through dm_control."""
-    tasks = ("gym/Hopper-v5", "dmc/hopper-hop", "gym/Walker2d-v5", "gym/Hopper-v5")
+@pytest.mark.parametrize(
+    "tasks",
+    [
+        ("gym/foreign/Swing-v0", "gym/Hopper-v5", "dmc/hopper-hop", "gym/Walker2d-v5", "gym/Hopper-v5"),
+        ("gym/Hopper-v5", "gym/foreign/Swing-v0"),
+    ],
+)
+def test_environments_of_one_process_draw_their_own_pictures(tasks: tuple[str, ...]) -> None:
+    """Whoever drew before, also through dm_control or Gymnasium's renderer."""
     alone = []
     for task in tasks:
-        env = make_env(task, stack=1)
+        env = make_env(task, stack=1, imports=FOREIGN)
         alone.append(run(env, 3, [np.ones(env.action_space.shape or ())] * 3))
         env.close()
-    together = [make_env(task, stack=1) for task in tasks]
+    together = [make_env(task, stack=1, imports=FOREIGN) for task in tasks]
     frames = [[env.reset(seed=3)[0]] for env in together]
     for _ in range(3):
         for env, seen in zip(together, frames, strict=True):
             seen.append(env.step(np.ones(env.action_space.shape or ()))[0])
-    for results, seen in zip(alone, frames, strict=True):
+    for task, results, seen in zip(tasks, alone, frames, strict=True):
         for result, frame in zip(results, seen, strict=True):
-            np.testing.assert_array_equal(result[0], frame)
+            assert frame.any(), task
+            np.testing.assert_array_equal(result[0], frame, err_msg=task)
 
 
 def test_a_stack_holds_the_oldest_frame_first_and_repeats_the_first_at_a_reset() -> None:
