@@ -30,7 +30,7 @@ class CurvesOptions(Options):
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[LABEL=]PATH")]
     """Run directories or folders of them, sweeps, CSV files; LABEL= names the variant of what lies there."""
     out: Path
-    """Where report.html, summary.json, curves.csv and figures/ go."""
+    """Where report.html, summary.json, curves.csv, reached.csv and figures/ go."""
     axis: Literal["frames", "seconds", "updates"] = "frames"
     """What curves are drawn over."""
     at: str | None = None
@@ -51,6 +51,8 @@ class CurvesOptions(Options):
     """Resamples of the bootstrap."""
     seed: NonNegative = 0
     """Seed of the bootstrap."""
+    inspect: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Draw what `nearfar inspect` draws for one run of each task and variant that has no such pictures."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -66,6 +68,8 @@ def main(arguments: Sequence[str]) -> int:
     if study is None:
         raise ConfigError(_nothing(unusable(run_set, question)))
     _make_directory(options.out)
+    if options.inspect:
+        study = replace(study, notes=(*study.notes, *_inspect(study)))
     _write(study, options.out)
     return 0
 
@@ -164,6 +168,32 @@ def _bar(name: str) -> Callable[[Sequence[Item]], Iterable[Item]]:
     return lambda items: tqdm(items, desc=name, disable=None, leave=False)
 
 
+def _inspect(study: Study) -> list[Note]:
+    """Draw pictures of agents where the page lacks them, into their runs; what could not be drawn."""
+    from agent.evaluation.comparison.records import Note
+    from agent.evaluation.comparison.run_media import uninspected
+
+    chosen = uninspected(study.run_set.curves)
+    if not chosen:
+        return []
+    from agent import load_agent  # which imports torch
+    from agent.checkpoint import CheckpointError
+    from envs.episodes import EpisodeError
+    from scripts.inspect_run import InspectOptions, chosen_episodes, draw_pictures
+
+    notes = []
+    for curve in _bar("inspecting")(chosen):
+        assert curve.directory is not None
+        options = InspectOptions(run=curve.directory)
+        try:
+            loaded, episodes = load_agent(options.run), chosen_episodes(options)
+            draw_pictures(loaded, episodes, options.horizon, options.run / "inspect")
+        except (CheckpointError, ConfigError, EpisodeError, OSError) as error:
+            text = " ".join(str(error).replace(f"{curve.directory}", curve.source).split())
+            notes.append(Note(curve.source, f"{text}; it is not inspected", is_loss=False))
+    return notes
+
+
 def _write(study: Study, out: Path) -> None:
     """Write everything, and print the numbers."""
     from agent.evaluation.comparison import as_text, exports, figure_files, report, visited_states
@@ -179,6 +209,7 @@ def _write(study: Study, out: Path) -> None:
     summary = json.dumps(exports.summary(study, extras), indent=1, allow_nan=False)
     for name, text in (
         ("curves.csv", exports.points_csv(study)),
+        ("reached.csv", exports.crossings_csv(study)),
         ("summary.json", f"{summary}\n"),
         ("report.html", page.html),
     ):
@@ -187,5 +218,8 @@ def _write(study: Study, out: Path) -> None:
         print(f"nearfar: {note}", file=sys.stderr)
     print(as_text.completeness_table(study), end="\n\n")
     print(as_text.score_tables(study))
-    print(f"\nreport    {out / 'report.html'}\nnumbers   {out / 'summary.json'}, {out / 'curves.csv'}")
+    if compared := as_text.comparison_tables(study):
+        print(f"\n{compared}")
+    print(f"\nreport    {out / 'report.html'}")
+    print(f"numbers   {out / 'summary.json'}, {out / 'curves.csv'}, {out / 'reached.csv'}")
     print(f"pictures  {out / 'figures'}")

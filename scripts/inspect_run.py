@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from scripts.options import parse_flags
 if TYPE_CHECKING:
     from agent.agent import Agent
     from agent.evaluation.inspection.analysis import Seen
+    from agent.loading import LoadedAgent
     from envs.recording import Episode
 
 STARTS = 4  # states of the episode that are imagined and planned from
@@ -52,20 +54,41 @@ def main(arguments: Sequence[str]) -> int:
         return 0
 
     from agent import load_agent
-    from agent.evaluation.inspection.analysis import look_at
 
-    agent = load_agent(options.run).agent
-    chosen = _chosen_episodes(options)
+    loaded = load_agent(options.run)
+    chosen = chosen_episodes(options)
     _visits(options, out)
-    gallery = [look_at(agent, episode) for episode in chosen]
-    _draw(agent, gallery, options.horizon, out)
-    _draw_novelty(agent, chosen, out)
+    gallery = draw_pictures(loaded, chosen, options.horizon, out)
     logs = (options.out or options.run) / "tensorboard"
     _write_embedding(gallery, logs)
     _write_images(out, logs)
     print(f"pictures of episode {gallery[0].episode.info.episode}: {out}")
     print(f"keys, point by point, and the pictures: `tensorboard --logdir {logs}`, tabs Projector and Images")
     return 0
+
+
+def draw_pictures(loaded: LoadedAgent, episodes: list[Episode], horizon: int, out: Path) -> list[Seen]:
+    """Draw what an agent makes of recorded episodes, and write down which they are.
+
+    Args:
+        loaded: the agent.
+        episodes: the one that the pictures are of, then others to search for what was imagined.
+        horizon: decisions imagined ahead, fewer than the first episode has.
+        out: directory of the pictures.
+
+    Returns:
+        The episodes as the agent sees them.
+    """
+    from agent.evaluation.comparison.run_media import INSPECTED
+    from agent.evaluation.inspection.analysis import look_at
+
+    (out / INSPECTED).unlink(missing_ok=True)  # it is of the pictures that were there before
+    gallery = [look_at(loaded.agent, episode) for episode in episodes]
+    _draw(loaded.agent, gallery, horizon, out)
+    _draw_novelty(loaded.agent, episodes, out)
+    facts = {"frames": loaded.frames, "episode": episodes[0].info.episode}
+    (out / INSPECTED).write_text(f"{json.dumps(facts)}\n", encoding="utf-8")
+    return gallery
 
 
 def _check_no_run_is_asked_for(options: InspectOptions) -> None:
@@ -85,7 +108,7 @@ def _visits(options: InspectOptions, out: Path) -> bool:
     return show_visits([options.run, *options.beside], options.variables, out)
 
 
-def _chosen_episodes(options: InspectOptions) -> list[Episode]:
+def chosen_episodes(options: InspectOptions) -> list[Episode]:
     """The episode to look at, then the others of the gallery."""
     from envs.episodes import EpisodeStore
 

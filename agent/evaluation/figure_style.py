@@ -123,6 +123,13 @@ def _draw_legend(figure: Figure, legend: Legend, height: float) -> None:
         )
 
 
+def band_key() -> tuple[Any, str]:
+    """Entry of a legend for what bands around curves are."""
+    from matplotlib.patches import Patch
+
+    return Patch(facecolor=GREY, alpha=0.3, linewidth=0), "band: 95%, pointwise"
+
+
 def shortened(text: str) -> str:
     """A name as it fits into a picture; pictures skip names that begin with an underscore."""
     text = " ".join(text.split())

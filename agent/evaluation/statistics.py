@@ -6,8 +6,6 @@ has nothing to do with row i of another. All is float64.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -164,57 +162,6 @@ def area_under_curve(frames: ArrayLike, returns: ArrayLike) -> Array:
     middles = (returns[..., 1:] + returns[..., :-1]) / 2
     area: Array = (middles * np.diff(frames)).sum(axis=-1) / (frames[-1] - frames[0])
     return area
-
-
-def frames_to_threshold(frames: ArrayLike, returns: ArrayLike, threshold: float) -> Array:
-    """First frames of the grid at which the return is at least a threshold.
-
-    Args:
-        frames: (C,), strictly increasing.
-        returns: (..., C).
-        threshold: on the scale of the returns.
-
-    Returns:
-        (...) frames; inf for a curve that never gets there (censored: it might have, had it gone on).
-
-    Raises:
-        ValueError: as `area_under_curve`, for one point and more.
-    """
-    frames, returns = checked_curve(frames, returns, least_points=1)
-    reached = returns >= threshold
-    first: Array = np.where(reached.any(axis=-1), frames[reached.argmax(axis=-1)], np.inf)
-    return first
-
-
-@dataclass(frozen=True)
-class CensoredMedian:
-    """Frames that several runs needed to reach a threshold.
-
-    Attributes:
-        median: in frames, with runs that never reached it as later than all others; inf where these
-            reach the middle. Of an even number it is the mean of the middle two.
-        censored: runs that never reached it.
-        runs: all runs.
-    """
-
-    median: float
-    censored: int
-    runs: int
-
-
-def censored_median(frames: ArrayLike) -> CensoredMedian:
-    """Summary of `frames_to_threshold` over runs.
-
-    Args:
-        frames: (R,), inf for a run that never reached it.
-
-    Raises:
-        ValueError: not one axis with a run at least, or a NaN.
-    """
-    needed = np.asarray(frames, dtype=np.float64)
-    if needed.ndim != 1 or needed.size == 0 or np.isnan(needed).any():
-        raise ValueError(f"expected frames (R,), R >= 1, without NaN, found {needed.tolist()}")
-    return CensoredMedian(float(np.median(needed)), int(np.isinf(needed).sum()), len(needed))
 
 
 def bootstrap_interval(

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from agent.evaluation.comparison.aggregation import AGGREGATE, Scope, make_scopes
-from agent.evaluation.comparison.curve_intervals import Estimation, make_band
+from agent.evaluation.comparison.curve_intervals import Estimation, make_band, seed_curves
 from agent.evaluation.comparison.records import Note
-from agent.evaluation.comparison.scores import compare, profiles, reached, scorecard
+from agent.evaluation.comparison.scores import Crossing, compare, profiles, reached, scorecard
 from agent.evaluation.intervals import bootstrap_band, paired_difference, t_interval
 from agent.evaluation.statistics import iqm
 from tests.runs import collected, write_run
@@ -123,7 +123,7 @@ def test_numbers_of_one_task_by_hand(tmp_path: Path) -> None:
     mean = card.numbers["mean"]
     assert mean.value == pytest.approx(530)
     assert (mean.low, mean.high) == pytest.approx(t_interval(ends))
-    assert card.numbers["median"].value == pytest.approx(530)  # over one task: of its mean
+    assert "median" not in card.numbers, "over one task it would be the mean, under another name"
     assert card.worst_seed == pytest.approx(90)
     assert card.failure_rate == pytest.approx(1 / 3)
     assert card.area is not None
@@ -142,6 +142,7 @@ def test_areas_of_several_tasks_are_aggregated_by_their_iqm(tmp_path: Path) -> N
         scopes_of(write_suite(tmp_path, runs))[0][AGGREGATE], "cpu", 30_000, GRID, "frames", FAST
     )
     assert card is not None and card.area is not None
+    assert card.numbers["median"].value == pytest.approx((410 + 550) / 2 / 1000)  # of the tasks' means
     # of the six areas, 0.02 to 0.66, the middle four: one each end is cut, 6 // 4
     assert card.area.value == pytest.approx((60 + 300 + 600 + 900) / 4 * 2 / 3 / 1000)
 
@@ -151,8 +152,39 @@ def test_what_a_return_took_counts_runs_that_never_got_there(tmp_path: Path) -> 
     scope = scopes_of(write_suite(tmp_path, runs))[0][TASKS[0]]
     found = reached(scope, "cpu", 400, "frames")
     assert (found.median, found.censored, found.runs) == (20_000, 1, 3)
+    assert found.crossings == (
+        Crossing(0, math.inf, 30_000),
+        Crossing(1, 20_000, 30_000),
+        Crossing(2, 20_000, 30_000),
+    )
     assert reached(scope, "cpu", 800, "frames").median == math.inf
     assert reached(scope, "cpu", 400, "seconds").median == 200
+
+
+def test_a_run_that_ended_early_is_no_later_than_one_that_went_on(tmp_path: Path) -> None:
+    """Two that crashed at 10k say nothing of what they would have done by 30k."""
+    runs = {(TASKS[0], "cpu", seed): {10_000: 5.0} for seed in (1, 2)} | {(TASKS[0], "cpu", 3): line(900)}
+    scope = scopes_of(write_suite(tmp_path, runs))[0][TASKS[0]]
+    found = reached(scope, "cpu", 800, "frames")
+    assert (found.median, found.censored, found.runs) == (30_000, 2, 3)
+
+
+def test_a_seed_of_an_aggregate_has_the_statistic_of_the_aggregate(tmp_path: Path) -> None:
+    tasks = (*TASKS, "dmc/finger-spin", "dmc/cheetah-run", "dmc/hopper-hop")
+    generator = np.random.default_rng(0)
+    runs = {(task, "cpu", seed): line(generator.uniform(100, 900)) for task in tasks for seed in range(3)}
+    runs[tasks[0], "cpu", 1] = {10_000: 500.0}  # ends before
+    scope = scopes_of(write_suite(tmp_path, runs))[0][AGGREGATE]
+    found = seed_curves(scope, "cpu", np.array([5_000.0, *GRID]), "frames")
+    assert found.shape == (3, 4)
+    assert np.isnan(found[:, 0]).all()
+    for seed in range(3):
+        for column, at in enumerate((10_000, 20_000, 30_000), start=1):
+            if seed == 1 and at > 10_000:
+                assert math.isnan(found[seed, column])
+                continue
+            scores = sorted(runs[task, "cpu", seed][at] / 1000 for task in tasks)
+            assert found[seed, column] == pytest.approx(math.fsum(scores[1:-1]) / 3)  # 5 // 4 at each end
 
 
 def test_variants_are_compared_by_all_runs_and_by_pairs_of_seeds(tmp_path: Path) -> None:

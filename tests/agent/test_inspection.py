@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
     EventAccumulator,
@@ -34,6 +36,7 @@ from envs.episodes import EpisodeStore
 from envs.recording import Episode, EpisodeInfo
 from envs.spec import EnvSpec, Observation
 from scripts import cli
+from tests.runs import EVAL_HEADER
 
 T = 11
 
@@ -173,6 +176,45 @@ def test_the_command_draws_pictures(run: Path, capsys: pytest.CaptureFixture[str
     assert list((run / "tensorboard").rglob("sprite.png"))
     shown = EventAccumulator(str(run / "tensorboard"), {"images": 0}).Reload().Tags()["images"]
     assert {"inspect/imagination", "inspect/plans", "inspect/values"} <= set(shown)
+
+
+def test_a_comparison_inspects_what_was_not(
+    agent: Agent,
+    make_episode: Callable[[int], Episode],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One run of each variant; what cannot be is named, and the page is written all the same."""
+    for name in ("whole/1", "whole/2", "damaged/1"):
+        place = tmp_path / name
+        place.mkdir(parents=True)
+        save_run(agent, make_episode, place)
+        config = yaml.safe_load((place / "config.yaml").read_text()) | {"seed": int(name[-1])}
+        (place / "config.yaml").write_text(yaml.safe_dump(config))
+        (place / "eval.csv").write_text(f"{EVAL_HEADER}\n9,1,1.0,5.0,0,1\n")
+    next((tmp_path / "damaged" / "1" / "checkpoints").iterdir()).write_bytes(b"nonsense")
+    inputs = [f"{label}={tmp_path / label}" for label in ("whole", "damaged")]
+    command = ["curves", *inputs, "--resamples", "10", "--out", str(tmp_path / "out")]
+    task = agent.config.task
+    assert cli.main(command) == 0
+    said = capsys.readouterr().err
+    assert f"no pictures of what {task}, damaged; {task}, whole imagine: --inspect beside" in said
+    assert not (tmp_path / "whole" / "1" / "inspect").exists()
+    assert cli.main([*command, "--inspect"]) == 0
+    said = capsys.readouterr().err
+    assert f"no pictures of what {task}, damaged imagine" in said
+    assert "nearfar: damaged/1: checkpoint damaged/1/checkpoints/" in said
+    assert "; it is not inspected" in said
+    assert not (tmp_path / "whole" / "2" / "inspect").exists()
+    found = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert found["imaginations"] == [f"{task}, whole, seed 1, 9 frames, episode 2"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count('alt="Recorded frames beside') == 1
+    assert str(tmp_path) not in page
+    drawn = (tmp_path / "whole" / "1" / "inspect" / "imagination.png").stat().st_mtime_ns
+    assert cli.main([*command, "--inspect"]) == 0
+    assert (tmp_path / "whole" / "1" / "inspect" / "imagination.png").stat().st_mtime_ns == drawn
+    assert (tmp_path / "out" / "report.html").read_text() == page
 
 
 @pytest.fixture

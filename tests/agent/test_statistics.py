@@ -18,9 +18,7 @@ from hypothesis.extra.numpy import arrays
 
 from agent.evaluation.statistics import (
     area_under_curve,
-    censored_median,
     failure_rate,
-    frames_to_threshold,
     iqm,
     mean,
     median,
@@ -135,31 +133,6 @@ def test_a_mean_of_areas_is_the_area_of_the_mean() -> None:
     assert area_under_curve(frames, returns).mean() == pytest.approx(float(of_mean))
 
 
-def test_frames_to_a_threshold_are_those_of_the_first_crossing() -> None:
-    returns = [[100, 500, 300], [500, 0, 0], [0, 100, 499], [0, 0, 500]]
-    found = frames_to_threshold([10, 20, 30], returns, 500)
-    assert found.tolist() == [20, 10, math.inf, 30]
-    assert frames_to_threshold([10], [1], 2) == math.inf
-
-
-@pytest.mark.parametrize(
-    ("frames", "middle", "censored"),
-    [
-        ([30, 10, 20], 20, 0),
-        ([30, math.inf, 20], 30, 1),
-        ([math.inf, math.inf, 20], math.inf, 2),
-        ([10, 20, 30, math.inf], 25, 1),
-        ([10, 20, math.inf, math.inf], math.inf, 2),
-        ([math.inf, math.inf], math.inf, 2),
-    ],
-)
-def test_runs_that_never_got_there_are_later_than_all(
-    frames: list[float], middle: float, censored: int
-) -> None:
-    found = censored_median(frames)
-    assert (found.median, found.censored, found.runs) == (middle, censored, len(frames))
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -172,11 +145,8 @@ def test_runs_that_never_got_there_are_later_than_all(
         (lambda: probability_of_improvement([[1]], [[math.nan]]), "finite y"),
         (lambda: area_under_curve([1], [1]), "C >= 2 points of a curve, found 1"),
         (lambda: area_under_curve([1, 2, 2], [1, 1, 1]), "increasing frames, found 2 before 2"),
+        (lambda: area_under_curve([1, 2], [1, math.nan]), "finite returns"),
         (lambda: area_under_curve([1, 2], [1, 1, 1]), r"found \(2,\) and \(3,\)"),
-        (lambda: frames_to_threshold([2, 1], [1, 1], 0), "found 2 before 1"),
-        (lambda: frames_to_threshold([1, 2], [1, math.nan], 0), "finite returns"),
-        (lambda: censored_median([]), "R >= 1"),
-        (lambda: censored_median([math.nan]), "without NaN"),
     ],
 )
 def test_mistakes_are_named(call: Callable[[], Any], message: str) -> None:

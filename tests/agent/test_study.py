@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from agent.evaluation.comparison.as_text import completeness_table, score_tables
+from agent.evaluation.comparison.as_text import comparison_tables, completeness_table, score_tables
 from agent.evaluation.comparison.curve_intervals import Estimation
-from agent.evaluation.comparison.exports import points_csv, summary
+from agent.evaluation.comparison.exports import crossings_csv, points_csv, summary
 from agent.evaluation.comparison.figure_files import draw_charts
 from agent.evaluation.comparison.report import PAGE_BYTES, make_page
-from agent.evaluation.comparison.run_media import imaginations, novelties, videos
+from agent.evaluation.comparison.run_media import INSPECTED, imaginations, novelties, uninspected, videos
 from agent.evaluation.comparison.study import Question, Study, make_study, unusable
 from agent.evaluation.comparison.svg import inlined
 from agent.evaluation.comparison.time_shares import time_shares
@@ -122,13 +122,70 @@ def test_tables_as_text(suite: Path) -> None:
     assert "3 of 4" in table
 
 
+def test_comparisons_and_thresholds_as_text(tmp_path: Path) -> None:
+    long = "a variant of which there is very much to say, which is {}"
+    for task in TASKS:
+        for variant, gain in (("better", 30), ("worse", 20)):
+            for seed in (1, 2, 3):
+                returns = {at: gain * seed + at / 100 for at in (10_000, 20_000, 30_000)}
+                run = tmp_path / "runs" / task / variant / f"{seed}"
+                write_run(run, returns, task=task, preset=long.format(variant), seed=seed)
+    question = Question(thresholds=(150.0, 250.0, 380.0, 1e6), estimation=Estimation(resamples=50))
+    study = study_of(tmp_path, question=question)
+    text = comparison_tables(study)
+    assert max(map(len, text.splitlines())) <= 110
+    over_tasks, pairs, first, second = text.split("\n\n")
+    assert over_tasks.splitlines()[0] == "2 tasks at 30,000 frames: over tasks"
+    card = study.findings[0].cards[30_000][0]
+    assert f"{card.numbers['median'].value:.3f}" == "0.360"
+    numbers = over_tasks.splitlines()[3].split("\N{HORIZONTAL ELLIPSIS}")[1].split()
+    assert (numbers[0], numbers[3]) == ("0.360", "0.640")
+    assert numbers[1] == f"[{card.numbers['median'].low:.3f},"
+    (pair,) = study.findings[0].comparisons[30_000]
+    row = pairs.splitlines()[3].split("\N{HORIZONTAL ELLIPSIS}")[2].split()
+    # of nine pairs of runs, six won and one tied: 60 with 60
+    assert (row[0], row[1]) == ("0.72", f"[{pair.improvement.low:.2f},")
+    assert row[-1] == "3"
+    assert "0.020" in row
+    assert first.splitlines()[0] == "frames to a return, median (runs that ended without it)"
+    assert first.splitlines()[1].split() == ["task", "variant", "150", "250", "380"]
+    row = first.splitlines()[3].split("\N{HORIZONTAL ELLIPSIS}")[1].split()
+    assert row == ["10k", "20k", "not", "(2", "of", "3)"]
+    assert second.splitlines()[1].split() == ["task", "variant", "1e+06"]
+    assert "not (3 of 3)" in second
+    alone = study_of(tmp_path / "runs" / TASKS[0] / "worse", question=Question(thresholds=()))
+    assert comparison_tables(alone) == ""
+
+
+def test_a_median_is_of_several_tasks(suite: Path, tmp_path: Path) -> None:
+    study = study_of(suite / TASKS[0])
+    header = '<th scope="col">IQM</th><th scope="col">mean</th>\n'
+    page = make_page(study, []).html
+    assert f'{header}<th scope="col">area under curve</th>' in page
+    aggregated = make_page(study_of(suite), []).html
+    assert f'{header}<th scope="col">median</th><th scope="col">optimality gap</th>' in aggregated
+
+
 def test_numbers_as_files(suite: Path) -> None:
     study = study_of(suite)
     rows = list(csv.DictReader(points_csv(study).splitlines()))
-    runs = [row for row in rows if row["seed"]]
+    runs = [row for row in rows if row["seed"] and row["scope"] != "aggregate"]
     assert len(runs) == 14 * 3 - 1
+    seeds = [
+        (row["variant"], row["seed"], row["at"], float(row["value"]))
+        for row in rows
+        if row["seed"] and row["scope"] == "aggregate" and row["axis"] == "frames" and row["seed"] in "12"
+    ]
+    # seed 1 of cpu ended early in one task; of two tasks the middle half is their mean
+    assert seeds[:3] == [
+        ("cpu", "1", "10000", 0.12),
+        ("cpu", "1", "20000", 0.22),
+        ("cpu", "2", "10000", 0.14),
+    ]
     bands = [
-        row for row in rows if (row["scope"], row["variant"], row["axis"]) == ("aggregate", "cpu", "frames")
+        row
+        for row in rows
+        if (row["scope"], row["variant"], row["seed"], row["axis"]) == ("aggregate", "cpu", "", "frames")
     ]
     assert [(row["at"], row["runs"]) for row in bands] == [("10000", "4"), ("20000", "4"), ("30000", "3")]
     found = summary(study, {"more": 1})
@@ -139,7 +196,22 @@ def test_numbers_as_files(suite: Path) -> None:
     card = found["scopes"][0]["scores"][-1]["variants"][0]
     assert card["seeds"] == [2, 3, 4]
     assert card["numbers"]["mean"]["value"] == pytest.approx(0.36)
-    assert found["scopes"][1]["reached"][0]["median"] is None, "nobody reaches 500"
+    reached = found["scopes"][1]["reached"][0]
+    assert reached["median"] is None, "nobody reaches 500"
+    assert reached["crossings"][:2] == [
+        {"seed": 1, "at": None, "end": 20_000},
+        {"seed": 2, "at": None, "end": 30_000},
+    ]
+    assert {"median", "optimality_gap"} < card["numbers"].keys()
+    alone = found["scopes"][1]["scores"][-1]["variants"][0]
+    assert alone["numbers"].keys() == {"iqm", "mean"}
+    low = study_of(suite, question=Question(thresholds=(150.0,), estimation=FAST.estimation))
+    crossings = list(csv.DictReader(crossings_csv(low).splitlines()))
+    assert len(crossings) == 14
+    assert [(row["seed"], row["reached"], row["end"]) for row in crossings[:2]] == [
+        ("1", "20000", "20000"),
+        ("2", "20000", "30000"),
+    ]
 
 
 class Checker(HTMLParser):
@@ -233,6 +305,7 @@ def write_media(run: Path) -> None:
     (run / "inspect").mkdir()
     for name in ("imagination", "bonus", "novelty"):
         first.resize((1200, 300)).save(run / "inspect" / f"{name}.png")
+    (run / "inspect" / INSPECTED).write_text('{"frames": 20000, "episode": 7}')
 
 
 def test_videos_and_strips_are_small_copies_within_a_budget(tmp_path: Path) -> None:
@@ -251,12 +324,16 @@ def test_videos_and_strips_are_small_copies_within_a_budget(tmp_path: Path) -> N
     (strip,), _ = imaginations(curves, 10**9)
     assert strip.kind == "png"
     (bonus, novel), _ = novelties(curves, 2 * len(strip.content))
-    assert bonus.caption == novel.caption == "dmc/walker-walk, cpu, seed 1"
+    assert bonus.caption == strip.caption == f"{novel.caption}, episode 7"
+    assert novel.caption == "dmc/walker-walk, cpu, seed 1, 20,000 frames"
     (only,), (note,) = novelties(curves, 2 * len(strip.content) - 1)
     assert (only, "1 left out" in str(note)) == (bonus, True)
     nothing, (note,) = videos(curves, len(video.content) - 1)
     assert nothing == []
     assert str(note) == "videos: 1 left out to keep the page small"
+    (tmp_path / "1" / "inspect" / INSPECTED).write_text('{"frames": [1]}')
+    (undated,), _ = imaginations(curves, 10**9)
+    assert undated.caption == "dmc/walker-walk, cpu, seed 1, frames not recorded"
     study = study_of(tmp_path)
     page = make_page(study, draw_charts(study, tmp_path / "figures"))
     assert page.captions["videos"] == [video.caption]
@@ -264,6 +341,31 @@ def test_videos_and_strips_are_small_copies_within_a_budget(tmp_path: Path) -> N
     assert page.html.count("data:image/gif;base64,") == 1
     assert len(page.html.encode()) < PAGE_BYTES
     check(page.html)
+
+
+def write_agent(run: Path) -> None:
+    for part in ("checkpoints/checkpoint-000010000.safetensors", "episodes/store.json"):
+        (run / part).parent.mkdir()
+        (run / part).touch()
+
+
+def test_what_has_not_been_inspected_is_remarked(tmp_path: Path) -> None:
+    for preset in ("cpu", "gpu", "bare"):
+        for seed in (1, 2, 3):
+            run = write_run(tmp_path / preset / f"{seed}", seed=seed, preset=preset)
+            if preset != "bare" and seed > 1:
+                write_agent(run)
+    curves = collected(tmp_path).curves
+    assert [each.source.split("/")[-2:] for each in uninspected(curves)] == [["cpu", "2"], ["gpu", "2"]]
+    _, (note,) = imaginations(curves, 10**9)
+    assert "of what dmc/walker-walk, cpu; dmc/walker-walk, gpu imagine: --inspect" in str(note)
+    assert f"`nearfar inspect RUN` for any run (the first is {tmp_path.name}/cpu/2)" in str(note)
+    assert not note.is_loss
+    for run, left in (("cpu/3", ["gpu"]), ("gpu/1", [])):
+        (tmp_path / run / "inspect").mkdir()
+        Image.new("RGB", (40, 10)).save(tmp_path / run / "inspect" / "imagination.png")
+        assert [each.variant for each in uninspected(curves)] == left
+    assert imaginations(curves, 10**9)[1] == []
 
 
 def test_damaged_pictures_are_named(tmp_path: Path) -> None:
@@ -290,6 +392,29 @@ def test_shares_of_time_come_from_the_lines_that_are_whole(tmp_path: Path) -> No
     assert (shares.runs, list(shares.shares)) == (2, ["update", "acting"])
     assert shares.shares == pytest.approx({"update": 0.7, "acting": 0.1})
     assert [note.text for note in notes] == ["3 damaged lines left out"] * 2
+    assert (shares.devices, shares.is_on_gpu) == ((), False)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "is_remarked"),
+    [
+        ({"device": "cpu"}, False),
+        ({"device": "cuda"}, True),
+        ({"device": "cpu", "earlier": [{"device": "cuda:1"}]}, True),
+        ({"device": ["cuda"], "earlier": "cuda"}, False),
+    ],
+)
+def test_shares_of_time_on_a_gpu_are_remarked(
+    tmp_path: Path, manifest: dict[str, object], is_remarked: bool
+) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "metrics.jsonl").write_text('{"time/update_share": 0.8}\n')
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    page = make_page(study_of(tmp_path), []).html
+    check(page)
+    assert "Where the time goes" in page
+    assert ("kernels go on running" in page) == is_remarked
+    assert ("dmc/walker-walk, cpu: c" in page) == is_remarked
 
 
 def test_pictures_inside_a_page_share_nothing() -> None:

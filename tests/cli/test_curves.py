@@ -41,7 +41,7 @@ def test_files_and_tables_of_a_comparison(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         outputs.append({str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*.*"))})
     assert outputs[0] == outputs[1]
-    assert {"report.html", "summary.json", "curves.csv"} < outputs[0].keys()
+    assert {"report.html", "summary.json", "curves.csv", "reached.csv"} < outputs[0].keys()
     assert {"figures/dmc-walker-walk-frames.svg", "figures/dmc-walker-walk-frames.png"} < outputs[0].keys()
     for text in ("runs/3/eval.csv: has not the header", "seed 2: left out: line 4: the return is nan"):
         assert text in done.stderr
@@ -49,6 +49,7 @@ def test_files_and_tables_of_a_comparison(tmp_path: Path) -> None:
     lines = [line.split() for line in done.stdout.splitlines()]
     assert ["dmc/walker-walk", "ours", "30k", "30k", "missing"] in lines
     assert "at 30,000 frames" in done.stdout
+    assert ["dmc/walker-walk", "ours", "not", "(2", "of", "2)", "not", "(2", "of", "2)"] in lines
     found = json.loads((tmp_path / "a" / "summary.json").read_text())
     assert (found["variants"], found["at"]) == (["ours", "theirs"], [30_000])
 

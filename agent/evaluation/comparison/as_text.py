@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 
 from agent.evaluation.comparison.completeness import Cell
-from agent.evaluation.comparison.scores import Estimate, Scorecard
+from agent.evaluation.comparison.scores import Comparison, Estimate, Reached, Scorecard
 from agent.evaluation.comparison.study import Findings, Study
 from agent.evaluation.figure_style import short_count, short_time, shortened
 from agent.evaluation.text_tables import ruled
 
 NOTHING = "\N{EN DASH}"
 _COLUMNS = ("scope", "variant", "runs", "IQM", "95%", "mean", "95%", "area", "worst", "failed")
+_OVER_TASKS = ("variant", "median", "95%", "optimality gap", "95%")
+_PAIRS = ("first", "second", "P", "95%", "difference", "95%", "pairs")
+_NAME = 25  # letters of a name where two stand side by side
+_THRESHOLDS = 3  # in a table
 
 
 def score_tables(study: Study) -> str:
@@ -24,6 +28,84 @@ def score_tables(study: Study) -> str:
         else:
             tables.append(f"at {place(at, study)}: no run goes so far")
     return "\n\n".join(tables)
+
+
+def comparison_tables(study: Study) -> str:
+    """Numbers over tasks, comparisons of pairs, what returns took; empty where there is nothing of these."""
+    tables = []
+    for found in study.main:
+        for at, cards in found.cards.items():
+            where = f"{found.scope.title} at {place(at, study)}"
+            if found.scope.is_aggregate:
+                rows = [_over_tasks(found, card) for card in cards]
+                tables.append(f"{where}: over tasks\n{ruled([_OVER_TASKS, *rows], left=1)}")
+            if pairs := found.comparisons[at]:
+                what = "P, first beats second; differences, of shared seeds"
+                rows = [_pair(found, pair) for pair in pairs]
+                tables.append(f"{where}: {what}\n{ruled([_PAIRS, *rows], left=2)}")
+    return "\n\n".join([*tables, *_threshold_tables(study)])
+
+
+def _over_tasks(found: Findings, card: Scorecard) -> tuple[str, ...]:
+    middle, gap = card.numbers["median"], card.numbers["optimality_gap"]
+    return (
+        _clipped(card.variant),
+        score(middle.value, found),
+        interval(middle, found),
+        score(gap.value, found),
+        interval(gap, found),
+    )
+
+
+def _pair(found: Findings, pair: Comparison) -> tuple[str, ...]:
+    chance, difference = pair.improvement, pair.difference
+    ends = "" if math.isnan(chance.low) else f"[{chance.low:.2f}, {chance.high:.2f}]"
+    if difference is None:
+        compared = (NOTHING, "", NOTHING)
+    else:
+        compared = (
+            score(difference.mean, found),
+            interval(Estimate(difference.mean, difference.low, difference.high), found),
+            str(difference.pairs),
+        )
+    return _clipped(pair.first), _clipped(pair.second), f"{chance.value:.2f}", ends, *compared
+
+
+def _threshold_tables(study: Study) -> list[str]:
+    """What each task and variant needed for each return, a few returns a table."""
+    found = {
+        (each.scope.name, reached.variant, reached.threshold): _reached(study, reached)
+        for each in study.findings
+        for reached in each.reached
+    }
+    returns = sorted({threshold for _, _, threshold in found})
+    pools = list(dict.fromkeys((task, variant) for task, variant, _ in found))
+    title = f"{study.question.axis} to a return, median (runs that ended without it)"
+    tables = []
+    for start in range(0, len(returns), _THRESHOLDS):
+        shown = returns[start : start + _THRESHOLDS]
+        header = ("task", "variant", *(f"{each:g}" for each in shown))
+        rows = [
+            (
+                _clipped(task),
+                _clipped(variant),
+                *(found.get((task, variant, each), NOTHING) for each in shown),
+            )
+            for task, variant in pools
+        ]
+        tables.append(f"{title}\n{ruled([header, *rows], left=2)}")
+    return tables
+
+
+def _reached(study: Study, reached: Reached) -> str:
+    short = short_time if study.question.axis == "seconds" else short_count
+    median = "not" if math.isinf(reached.median) else short(reached.median)
+    return f"{median} ({reached.censored} of {reached.runs})" if reached.censored else median
+
+
+def _clipped(name: str) -> str:
+    name = shortened(name)
+    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def completeness_table(study: Study) -> str:

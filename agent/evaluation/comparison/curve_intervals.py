@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from agent.evaluation.comparison.aggregation import Scope
 from agent.evaluation.comparison.grid import Array, Axis
 from agent.evaluation.intervals import bootstrap_band, t_band
+from agent.evaluation.resampling import weighted_iqm
 from agent.evaluation.statistics import iqm, mean
 
 FEW_SEEDS = 3
@@ -56,6 +57,12 @@ class Band:
         full: NDArray[np.bool_] = self.runs == self.runs.max()
         return full
 
+    @property
+    def is_drawn(self) -> NDArray[np.bool_]:
+        """Where there are runs enough for an interval to be shown, (C,) bool."""
+        drawn: NDArray[np.bool_] = self.runs > FEW_SEEDS
+        return drawn
+
 
 def make_band(scope: Scope, variant: str, grid: Array, axis: Axis, estimation: Estimation) -> Band:
     """The curve of a variant over a scope, at each point from the runs that have a score in all its tasks.
@@ -74,6 +81,17 @@ def make_band(scope: Scope, variant: str, grid: Array, axis: Axis, estimation: E
             if pattern.sum() >= 2:
                 low[points], high[points] = _interval(scope, found, estimation)
     return Band(grid, value, low, high, present.sum(axis=0).astype(np.float64))
+
+
+def seed_curves(scope: Scope, variant: str, grid: Array, axis: Axis) -> Array:
+    """IQM over the tasks of each seed of an aggregate, (R, C); NaN where one of its runs has no score."""
+    scores = scope.on_grid(variant, grid, axis)  # (R, T, C)
+    rows, tasks, points = scores.shape
+    tables = scores.transpose(0, 2, 1).reshape(-1, 1, tasks)
+    is_whole = ~np.isnan(tables).any(axis=(1, 2))
+    curves = np.full(len(tables), np.nan)
+    curves[is_whole] = weighted_iqm(tables[is_whole], np.ones((1, tasks, 1)))[:, 0]
+    return curves.reshape(rows, points)
 
 
 def last_place(bands: Mapping[str, Band]) -> float:

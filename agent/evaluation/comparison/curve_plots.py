@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agent.evaluation.comparison.aggregation import Scope, scale_of
-from agent.evaluation.comparison.curve_intervals import FEW_SEEDS, Band, last_place
+from agent.evaluation.comparison.curve_intervals import FEW_SEEDS, Band, last_place, seed_curves
 from agent.evaluation.comparison.grid import Array, Axis, places
-from agent.evaluation.figure_style import EDGE, INK, Look, picture, short_count, short_time, shortened
+from agent.evaluation.figure_style import (
+    EDGE,
+    INK,
+    Look,
+    band_key,
+    picture,
+    short_count,
+    short_time,
+    shortened,
+)
 from agent.evaluation.published import PublishedScore, published_benchmarks
 
 if TYPE_CHECKING:
@@ -36,7 +45,8 @@ def draw_curves(
 ) -> None:
     """A thin line each run, a bold one each variant with its pointwise band, marks for published figures.
 
-    The bold line is dashed where some of the variant's runs have ended; of few runs there is no band.
+    Over several tasks a thin line is a seed's IQM over them. The bold line is dashed where some of the
+    variant's runs have ended; of few runs there is no band.
 
     Args:
         path: of PNG and SVG, without suffix; with `.png`, of that alone.
@@ -44,13 +54,13 @@ def draw_curves(
         bands: by variant, one at least.
         axis: what they are drawn over.
         looks: colour and dashes by variant.
-        published: figures on the same axis, which goes on to the last of them.
+        published: figures on the same axis and scale, which goes on to the last of them.
         is_end_named: whether the legend says what each curve has come to.
     """
     right = _NAME_MARGIN if published else 0.35
-    with picture(
-        path, scope.title, rows=len(bands) + len({score.kind for score in published}), right=right
-    ) as (axes, legend):
+    has_band = any(_has_area(band) for band in bands.values())
+    rows = len(bands) + has_band + len({score.kind for score in published})
+    with picture(path, scope.title, rows=rows, right=right) as (axes, legend):
         for variant, band in bands.items():
             _draw_runs(axes, scope, variant, axis, band, looks[variant])
             artist = _draw_band(axes, band, looks[variant])
@@ -62,8 +72,10 @@ def draw_curves(
         statistic = "IQM of return / 1000" if scope.is_aggregate else "episode return"
         axes.set_ylabel(statistic, fontsize=11)
         _axis_of(axes, axis)
+        if has_band:
+            legend.append(band_key())
         if published:
-            legend += _draw_published(axes, published)
+            legend += _draw_published(axes, scope, published)
 
 
 def _end(band: Band) -> str:
@@ -96,24 +108,26 @@ def _limits(axes: Axes, scope: Scope, last: float) -> None:
 
 
 def _draw_runs(axes: Axes, scope: Scope, variant: str, axis: Axis, band: Band, look: Look) -> None:
-    """A line each run; in an aggregate, where there are few, the mean over tasks of each seed."""
+    """A line each run, fainter where there are many; in an aggregate each seed's IQM over the tasks."""
     colour, _ = look
-    style: dict[str, Any] = {"color": colour, "alpha": 0.38, "linewidth": 0.9}
     rows = scope.members[variant].values()
-    if not scope.is_aggregate:
-        for (run,) in rows:
-            axes.plot(places(run.trace, axis), run.trace.returns / scope.scale, **style)
-    elif len(rows) <= FEW_SEEDS:
-        for scores in scope.on_grid(variant, band.grid, axis).mean(axis=1):
+    alpha = 0.38 if len(rows) <= FEW_SEEDS else 0.24
+    style: dict[str, Any] = {"color": colour, "alpha": alpha, "linewidth": 0.9}
+    if scope.is_aggregate:
+        for scores in seed_curves(scope, variant, band.grid, axis):
             axes.plot(band.grid, scores, **style)
+    else:
+        for (run,) in rows:
+            axes.plot(places(run.trace, axis), run.trace.returns, **style)
 
 
 def _draw_band(axes: Axes, band: Band, look: Look) -> Line2D:
     """The bold line and the band around it; returns the line."""
     colour, dashes = look
-    many = band.runs > FEW_SEEDS
-    if many.any():
-        axes.fill_between(band.grid, band.low, band.high, where=many, color=colour, alpha=0.16, linewidth=0)
+    if _has_area(band):
+        axes.fill_between(
+            band.grid, band.low, band.high, where=band.is_drawn, color=colour, alpha=0.16, linewidth=0
+        )
     solid = np.where(band.is_full, band.value, np.nan)
     marker = "o" if (~np.isnan(solid)).sum() == 1 else None
     (line,) = axes.plot(
@@ -125,8 +139,16 @@ def _draw_band(axes: Axes, band: Band, look: Look) -> Line2D:
     return line
 
 
-def _draw_published(axes: Axes, published: Sequence[PublishedScore]) -> list[tuple[Line2D, str]]:
+def _has_area(band: Band) -> bool:
+    """Whether the interval of a curve spans something: two neighbouring points or more."""
+    return bool((band.is_drawn[1:] & band.is_drawn[:-1]).any())
+
+
+def _draw_published(
+    axes: Axes, scope: Scope, published: Sequence[PublishedScore]
+) -> list[tuple[Line2D, str]]:
     """Marks at their frames, those at the last with their names beside them; entries of the legend."""
+    label = "published means over tasks, {}" if scope.is_aggregate else "published, {} episodes"
     entries = []
     for kind, marker in (("evaluation", "D"), ("training", "o")):
         chosen = [score for score in published if score.kind == kind]
@@ -137,8 +159,8 @@ def _draw_published(axes: Axes, published: Sequence[PublishedScore]) -> list[tup
                 marker, color="none", markeredgecolor=INK, markersize=4.6, markeredgewidth=1.0,
                 clip_on=False, zorder=5,
             )  # fmt: skip
-            entries.append((marks, f"published, {kind} episodes"))
-    _name_published(axes, _named(published))
+            entries.append((marks, label.format(kind)))
+    _name_published(axes, _named(published), decimals=2 if scope.is_aggregate else 0)
     return entries
 
 
@@ -155,14 +177,14 @@ def _named(published: Sequence[PublishedScore]) -> list[PublishedScore]:
     return highest[-_MOST_NAMES:]
 
 
-def _name_published(axes: Axes, column: Sequence[PublishedScore]) -> None:
+def _name_published(axes: Axes, column: Sequence[PublishedScore], decimals: int) -> None:
     """Names to the right of figures at the same frames, lowest first."""
     low, high = axes.get_ylim()
     _, last = axes.get_xlim()
     heights = np.array([(score.return_mean - low) / (high - low) for score in column])
     for score, height in zip(column, _within(spread(heights, _LABEL_GAP)), strict=True):
         axes.annotate(
-            f"{score.method} {score.return_mean:.0f}",
+            f"{score.method} {score.return_mean:.{decimals}f}",
             xy=(score.frames, score.return_mean),
             xytext=(score.frames + 0.035 * last, low + height * (high - low)),
             fontsize=9.3, color=INK, va="center", annotation_clip=False,

@@ -11,19 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from agent.evaluation.comparison.curve_intervals import Band
+from agent.evaluation.comparison.curve_intervals import Band, seed_curves
 from agent.evaluation.comparison.grid import Axis, places
 from agent.evaluation.comparison.records import CONDITIONS, Curve
 from agent.evaluation.comparison.scores import FAILURE, PROFILE_LEVELS
 from agent.evaluation.comparison.study import Findings, Study
 
 POINT_COLUMNS = ("scope", "variant", "seed", "axis", "at", "value", "low", "high", "runs")
+CROSSING_COLUMNS = ("task", "variant", "threshold", "seed", "axis", "reached", "end")
 
 
 def points_csv(study: Study) -> str:
     """What the curves are made of: rows with a seed are evaluations of runs, the others points of a variant.
 
-    Values of the scope `aggregate` are the IQM of return over scale, those of a task returns.
+    Values of the scope `aggregate` are the IQM of return over scale, of a seed over its tasks or of all runs,
+    those of a task returns.
     """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -36,19 +38,46 @@ def points_csv(study: Study) -> str:
 def _rows(found: Findings, axis: Axis) -> Iterator[tuple[Any, ...]]:
     name = found.scope.name
     for variant, rows in found.scope.members.items():
-        if not found.scope.is_aggregate:
-            for seed, (run,) in rows.items():
-                for at, value in zip(places(run.trace, axis), run.trace.returns, strict=True):
-                    yield name, variant, seed, axis, _short(at), _short(value), "", "", ""
-    for drawn_over, bands in ((axis, found.bands), ("seconds", found.timed)):
+        if found.scope.is_aggregate:
+            continue
+        for seed, (run,) in rows.items():
+            for at, value in zip(places(run.trace, axis), run.trace.returns, strict=True):
+                yield name, variant, seed, axis, _short(at), _short(value), "", "", ""
+    drawn: tuple[tuple[Axis, dict[str, Band]], ...] = ((axis, found.bands), ("seconds", found.timed))
+    for drawn_over, bands in drawn:
         for variant, band in bands.items():
+            if found.scope.is_aggregate:
+                yield from _seed_rows(found, variant, drawn_over, band)
             yield from _band_rows(name, variant, drawn_over, band)
+
+
+def _seed_rows(found: Findings, variant: str, axis: Axis, band: Band) -> Iterator[tuple[Any, ...]]:
+    """Thin lines of an aggregate."""
+    curves = seed_curves(found.drawn, variant, band.grid, axis)
+    for seed, values in zip(found.drawn.members[variant], curves, strict=True):
+        for at, value in zip(band.grid, values, strict=True):
+            if not math.isnan(value):
+                yield found.scope.name, variant, seed, axis, _short(at), _short(value), "", "", ""
 
 
 def _band_rows(name: str, variant: str, axis: str, band: Band) -> Iterator[tuple[Any, ...]]:
     for at, value, low, high, runs in zip(band.grid, band.value, band.low, band.high, band.runs, strict=True):
         if runs:
             yield name, variant, "", axis, *map(_short, (at, value, low, high)), int(runs)
+
+
+def crossings_csv(study: Study) -> str:
+    """What each run needed for each return: `reached` is empty where it ended, at `end`, without it."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(CROSSING_COLUMNS)
+    for found in study.findings:
+        for each in found.reached:
+            for run in each.crossings:
+                at = "" if math.isinf(run.at) else _short(run.at)
+                row = (found.scope.name, each.variant, _short(each.threshold), run.seed, study.question.axis)
+                writer.writerow((*row, at, _short(run.end)))
+    return file.getvalue()
 
 
 def _short(value: float) -> str:

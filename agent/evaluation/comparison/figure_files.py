@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +11,6 @@ from agent.evaluation.comparison import curve_plots, score_plots
 from agent.evaluation.comparison.as_text import place, score
 from agent.evaluation.comparison.study import Findings, Study
 from agent.evaluation.figure_style import looks_of
-
-_MOST_PAIRS = 15
 
 
 @dataclass(frozen=True)
@@ -94,14 +90,14 @@ def _draw_numbers(study: Study, found: Findings, base: Path) -> list[Chart]:
     drawn = []
     for at, cards in found.cards.items():
         path = base.with_name(f"{base.name}-bars-{at:.0f}")
-        published = published_means(study, found, at)
+        published = _published_at(found, at)
         score_plots.draw_bars(path, scope, at, axis, cards, published, looks)
         text = f"Mean at {place(at, study)} of {scope.title}: " + ", ".join(
             [f"{card.variant} {score(card.numbers['mean'].value, found)}" for card in cards]
             + [f"{method} {score(value, found)}" for method, value in published.items()]
         )
         drawn.append(Chart(path, "bars", scope.name, text))
-        if pairs := found.comparisons[at][:_MOST_PAIRS]:
+        if pairs := found.comparisons[at]:
             path = base.with_name(f"{base.name}-improvement-{at:.0f}")
             score_plots.draw_improvement(path, scope, at, axis, pairs)
             text = f"Probability of improvement at {place(at, study)}: " + ", ".join(
@@ -116,19 +112,14 @@ def _draw_numbers(study: Study, found: Findings, base: Path) -> list[Chart]:
     return drawn
 
 
-def published_means(study: Study, found: Findings, at: float) -> dict[str, float]:
-    """Mean over a scope's tasks of the methods that have figures at these frames for all of them."""
-    scores: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
-    for each in study.findings:
-        for figure in each.published:
-            if figure.frames == at and each.scope.name in found.scope.tasks:
-                scores[figure.method, figure.benchmark][figure.task] = figure.return_mean
-    complete = {key: tasks for key, tasks in scores.items() if len(tasks) == len(found.scope.tasks)}
-    methods = [method for method, _ in complete]
+def _published_at(found: Findings, at: float) -> dict[str, float]:
+    """Published figures of a scope at these frames, lowest first."""
+    figures = [figure for figure in found.published if figure.frames == at]
+    methods = [figure.method for figure in figures]
     means = {
-        (method if methods.count(method) == 1 else f"{method}, {benchmark}"): math.fsum(tasks.values())
-        / len(tasks)
-        / found.scope.scale
-        for (method, benchmark), tasks in complete.items()
+        figure.method
+        if methods.count(figure.method) == 1
+        else f"{figure.method}, {figure.benchmark}": figure.return_mean
+        for figure in figures
     }
     return dict(sorted(means.items(), key=lambda item: (item[1], item[0])))

@@ -127,7 +127,7 @@ def _inline(drawn: Sequence[Chart]) -> dict[str, dict[str, list[Any]]]:
 
 
 def _published(study: Study) -> list[PublishedScore]:
-    return [score for found in study.findings for score in found.published]
+    return [score for found in study.findings if not found.scope.is_aggregate for score in found.published]
 
 
 def _embedded(picture: Picture) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,15 @@ from typing import Any
 from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from agent.evaluation.comparison.records import Curve, Note
+from agent.evaluation.run_files import read_mapping
 from agent.evaluation.videos import shared_palette
 
 _VIDEO_SIDE, _VIDEO_IMAGES = 160, 48
 _STRIP_WIDTH = 1000
 _COLOURS = 64
+_IMAGINATION = "inspect/imagination.png"
+INSPECTED = "inspected.json"
+"""Beside the pictures of `nearfar inspect`: which of the run's frames and episodes they are of."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,36 @@ def videos(curves: Sequence[Curve], budget: int) -> tuple[list[Picture], list[No
 
 
 def imaginations(curves: Sequence[Curve], budget: int) -> tuple[list[Picture], list[Note]]:
-    """What `nearfar inspect` drew of imagined futures; arguments as those of `videos`."""
-    return _small_copies(curves, "inspect/imagination.png", budget, small_png)
+    """What `nearfar inspect` drew of imagined futures, and where it has not been; arguments as `videos`."""
+    pictures, notes = _small_copies(curves, _IMAGINATION, budget, small_png)
+    if lacking := uninspected(curves):
+        names = "; ".join(f"{curve.task}, {curve.variant}" for curve in lacking)
+        text = (
+            f"no pictures of what {names} imagine: --inspect beside the other flags of this command draws "
+            f"them for one run each, `nearfar inspect RUN` for any run (the first is {lacking[0].source})"
+        )
+        notes.append(Note("imagined futures", text, is_loss=False))
+    return pictures, notes
+
+
+def uninspected(curves: Sequence[Curve]) -> list[Curve]:
+    """Of each task and variant without a picture of imagined futures, the first run one can be made of."""
+    inspected = {
+        (curve.task, curve.variant)
+        for curve in curves
+        if curve.directory and (curve.directory / _IMAGINATION).is_file()
+    }
+    found: dict[tuple[str, str], Curve] = {}
+    for curve in curves:
+        if (curve.task, curve.variant) not in inspected and curve.directory and _has_agent(curve.directory):
+            found.setdefault((curve.task, curve.variant), curve)
+    return list(found.values())
+
+
+def _has_agent(run: Path) -> bool:
+    """Whether a run has kept a checkpoint, and episodes to look at."""
+    has_checkpoint = any(run.glob("checkpoints/checkpoint-*.safetensors"))
+    return has_checkpoint and (run / "episodes" / "store.json").is_file()
 
 
 def novelties(curves: Sequence[Curve], budget: int) -> tuple[list[Picture], list[Note]]:
@@ -78,14 +111,24 @@ def _small_copies(
             left_out += 1
             continue
         budget -= len(content)
-        caption = f"{curve.task}, {curve.variant}, seed {curve.seed}"
-        if path.stem.startswith("frames-") and path.stem[7:].isdigit():
-            caption += f", {int(path.stem[7:]):,} frames"
+        caption = f"{curve.task}, {curve.variant}, seed {curve.seed}, {_moment(path)}"
         pictures.append(Picture(caption, path.suffix[1:], content))
     if left_out:
         text = f"{left_out} left out to keep the page small"
         notes.append(Note(pattern.partition("/")[0], text, is_loss=False))
     return pictures, notes
+
+
+def _moment(path: Path) -> str:
+    """After how many frames a video or a picture of `nearfar inspect` was made, and of which episode."""
+    if path.stem.startswith("frames-") and path.stem[7:].isdigit():
+        return f"{int(path.stem[7:]):,} frames"
+    try:
+        facts = read_mapping(path.parent / INSPECTED, json.loads)
+        frames, episode = f"{int(facts['frames']):,} frames", int(facts["episode"])
+        return frames if path.name == "novelty.png" else f"{frames}, episode {episode}"  # that is of all
+    except (KeyError, OSError, OverflowError, TypeError, ValueError):
+        return "frames not recorded"
 
 
 def _small_gif(path: Path) -> bytes:

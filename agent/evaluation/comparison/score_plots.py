@@ -11,10 +11,13 @@ import numpy as np
 from agent.evaluation.comparison.aggregation import Scope, scale_of
 from agent.evaluation.comparison.grid import Axis
 from agent.evaluation.comparison.scores import PROFILE_LEVELS, Comparison, Profile, Scorecard
-from agent.evaluation.figure_style import GREY, INK, Look, picture, short_count, short_time
+from agent.evaluation.figure_style import GREY, INK, Look, band_key, picture, short_count, short_time
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+_MOST_INCHES = 300.0  # pictures have fewer than 2^16 pixels a side: beyond, rows get narrower
 
 
 def draw_bars(
@@ -51,13 +54,25 @@ def draw_bars(
             axes.plot([mean.low, mean.high], [row, row], color=INK, linewidth=1.3, solid_capstyle="butt")
         _label_rows(axes, rows, names)
         scale = scale_of(scope.tasks[0])
-        end = scale / scope.scale if scale else max(values)
-        axes.set_xlim(min(0.0, *values), end)
+        axes.set_xlim(*_bar_limits(values, cards, scale / scope.scale if scale else None))
+        if axes.get_xlim()[0] < 0:
+            axes.axvline(0, color=GREY, linewidth=1.0)
         for row, value in zip(rows, values, strict=True):
             text = f"{value:.2f}" if scope.is_aggregate else f"{value:.0f}"
             axes.annotate(text, (1.015, row), xycoords=("axes fraction", "data"), fontsize=9.5, va="center")
         unit = "mean return / 1000" if scope.is_aggregate else "mean return"
         axes.set_xlabel(f"{unit}; line: 95% interval", fontsize=11)
+
+
+def _bar_limits(
+    values: Sequence[float], cards: Sequence[Scorecard], most: float | None
+) -> tuple[float, float]:
+    """From where to where bars and intervals go, with a margin beyond what is neither 0 nor the most."""
+    means = [card.numbers["mean"] for card in cards]
+    ends = [end for mean in means for end in (mean.low, mean.high) if np.isfinite(end)]
+    low, high = min(0.0, *values, *ends), max(0.0 if most is None else most, *values, *ends)
+    margin = 0.04 * (high - low) or 1.0  # where all are 0
+    return low - margin * (low < 0), high + margin * (high not in (0.0, most) or low == high)
 
 
 def _at_text(at: float, axis: Axis) -> str:
@@ -75,7 +90,8 @@ def draw_profiles(
 ) -> None:
     """Share of runs above each score, with pointwise bands; arguments as those of `draw_bars`."""
     title = f"{scope.title}, {_at_text(at, axis)}"
-    with picture(path, title, rows=len(profiles)) as (axes, legend):
+    has_band = any(not np.isnan(profile.low).any() for profile in profiles)
+    with picture(path, title, rows=len(profiles) + has_band) as (axes, legend):
         for profile in profiles:
             colour, dashes = looks[profile.variant]
             if not np.isnan(profile.low).any():
@@ -87,6 +103,8 @@ def draw_profiles(
                 PROFILE_LEVELS, profile.share, where="post", color=colour, linestyle=dashes, linewidth=2.0
             )
             legend.append((line, profile.variant))
+        if has_band:
+            legend.append(band_key())
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.02)
         axes.set_xlabel("return / 1000", fontsize=11)
@@ -98,7 +116,7 @@ def draw_improvement(
 ) -> None:
     """Probability that a run of one variant beats one of another; arguments as those of `draw_bars`."""
     title = f"{scope.title}, {_at_text(at, axis)}"
-    height = 0.34 * len(comparisons) + 0.15
+    height = min(0.34 * len(comparisons) + 0.15, _MOST_INCHES)
     with picture(path, title, rows=0, height=height, left=2.15) as (axes, _):
         rows = list(range(len(comparisons)))[::-1]
         for row, comparison in zip(rows, comparisons, strict=True):

@@ -22,9 +22,7 @@ from agent.evaluation.intervals import (
 from agent.evaluation.statistics import (
     area_under_curve,
     bootstrap_interval,
-    censored_median,
     failure_rate,
-    frames_to_threshold,
     iqm,
     mean,
     median,
@@ -33,6 +31,7 @@ from agent.evaluation.statistics import (
     probability_of_improvement,
     worst_seed,
 )
+from agent.evaluation.thresholds import censored_median, frames_to_threshold
 
 FAILURE = 0.1
 """A run has failed whose score is below this share of the scale of its suite."""
@@ -56,7 +55,8 @@ class Scorecard:
         variant: its name.
         seeds: whose runs go that far in all tasks of the scope.
         runs: seeds of the variant in this scope, those that ended before included.
-        numbers: `iqm`, `mean` (Student's interval for one task), `median`, for an aggregate `optimality_gap`.
+        numbers: `iqm`, `mean` (Student's interval for one task), for an aggregate `median` (over tasks, of
+            which one would give its mean again) and `optimality_gap`.
         area: of each run's curve up to there, aggregated; None where a run has fewer than two points.
         worst_seed: lowest score of a task, mean over tasks.
         failure_rate: share of scores below `FAILURE` of the scale; None where there is no scale.
@@ -72,15 +72,31 @@ class Scorecard:
 
 
 @dataclass(frozen=True)
+class Crossing:
+    """Where a run reached a return.
+
+    Attributes:
+        seed: the run's seed.
+        at: place on the axis; inf for a run that ended without it.
+        end: place of its last evaluation.
+    """
+
+    seed: int
+    at: float
+    end: float
+
+
+@dataclass(frozen=True)
 class Reached:
     """What the runs of a variant needed for a return; inf stands for never.
 
     Attributes:
         variant: its name.
         threshold: the return.
-        median: over runs.
+        median: over runs, each censored at its own end (Kaplan and Meier).
         censored: runs that ended without it.
         runs: all runs.
+        crossings: of each run.
     """
 
     variant: str
@@ -88,6 +104,7 @@ class Reached:
     median: float
     censored: int
     runs: int
+    crossings: tuple[Crossing, ...]
 
 
 @dataclass(frozen=True)
@@ -124,9 +141,9 @@ def scorecard(
     seeds, scores = scope.scores_at(variant, at, axis)
     if not seeds:
         return None
-    statistics: dict[str, Callable[[Array], float]] = {"iqm": iqm, "mean": mean, "median": median}
+    statistics: dict[str, Callable[[Array], float]] = {"iqm": iqm, "mean": mean}
     if scope.is_aggregate:
-        statistics["optimality_gap"] = optimality_gap
+        statistics |= {"median": median, "optimality_gap": optimality_gap}
     numbers = {name: _estimate(scores, each, estimation) for name, each in statistics.items()}
     if not scope.is_aggregate and len(seeds) > 1:
         numbers["mean"] = Estimate(mean(scores), *t_interval(scores[:, 0], estimation.confidence))
@@ -177,11 +194,13 @@ def _area(
 
 def reached(scope: Scope, variant: str, threshold: float, axis: Axis) -> Reached:
     """What the runs of a variant of one task needed to get to a return, by their own evaluations."""
-    needed = []
-    for (run,) in scope.members[variant].values():
-        needed.append(float(frames_to_threshold(places(run.trace, axis), run.trace.returns, threshold)))
-    found = censored_median(needed)
-    return Reached(variant, threshold, found.median, found.censored, found.runs)
+    crossings = []
+    for seed, (run,) in scope.members[variant].items():
+        x = places(run.trace, axis)
+        at = float(frames_to_threshold(x, run.trace.returns, threshold))
+        crossings.append(Crossing(seed, at, float(x[-1])))
+    found = censored_median([each.at for each in crossings], [each.end for each in crossings])
+    return Reached(variant, threshold, found.median, found.censored, found.runs, tuple(crossings))
 
 
 def compare(scope: Scope, at: float, axis: Axis, estimation: Estimation) -> list[Comparison]:

@@ -12,6 +12,7 @@ from agent.evaluation.comparison.completeness import CompletenessRow, completene
 from agent.evaluation.comparison.curve_intervals import FEW_SEEDS, Band, Estimation, last_place, make_band
 from agent.evaluation.comparison.grid import Array, Axis, make_grid, places, smoothed
 from agent.evaluation.comparison.pooling import refuse_mixed
+from agent.evaluation.comparison.published_means import means_over_tasks
 from agent.evaluation.comparison.reading import RunSet
 from agent.evaluation.comparison.records import Note
 from agent.evaluation.comparison.scores import (
@@ -69,7 +70,7 @@ class Findings:
         reached: of a single task, what each variant needed for each threshold.
         comparisons: of each place.
         profiles: at the last place that any variant reaches.
-        published: figures for its task.
+        published: figures for its task; for an aggregate, means over its tasks on its scale.
     """
 
     scope: Scope
@@ -135,10 +136,11 @@ def make_study(
     question = replace(question, at=question.at or default_places(used, scopes, question.axis))
     drawn, _ = make_scopes(_smooth(used, question.smooth))
     by_name = {scope.name: scope for scope in drawn}
-    findings = tuple(_find(scope, by_name[scope.name], grid, question) for scope in progress(scopes))
+    findings = [_find(scope, by_name[scope.name], grid, question) for scope in progress(scopes)]
+    findings = [_with_means(each, findings) for each in findings]
     notes = [*used.notes, *notes, *_few_seeds(scopes), *_unreached(used, question)]
     notes += _unpublished(findings, question)
-    return Study(question, used, completeness, tuple(notes), findings, grid)
+    return Study(question, used, completeness, tuple(notes), tuple(findings), grid)
 
 
 def unusable(run_set: RunSet, question: Question) -> list[Note]:
@@ -245,6 +247,15 @@ def _published(scope: Scope, last: float, question: Question) -> list[PublishedS
         if score.frames <= last
         and (question.methods is None or {score.method, score.benchmark} & set(question.methods))
     ]
+
+
+def _with_means(found: Findings, findings: Sequence[Findings]) -> Findings:
+    """An aggregate with what is published for all of its tasks; a task as it is."""
+    if not found.scope.is_aggregate:
+        return found
+    figures = [figure for each in findings for figure in each.published]
+    last = max([last_place(found.bands), *found.cards])
+    return replace(found, published=means_over_tasks(found.scope, figures, last))
 
 
 def _unpublished(findings: Sequence[Findings], question: Question) -> list[Note]:

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,17 +25,25 @@ class TimeShares:
         variant: their variant.
         runs: how many record it.
         shares: what the time went into -> its share in [0, 1], largest first.
+        devices: what their manifests name, sorted.
     """
 
     task: str
     variant: str
     runs: int
     shares: dict[str, float]
+    devices: tuple[str, ...]
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether kernels of a GPU went on after the activity that their time would belong to."""
+        return any(device.startswith("cuda") for device in self.devices)
 
 
 def time_shares(curves: Sequence[Curve]) -> tuple[list[TimeShares], list[Note]]:
     """Shares of time from each run's metrics.jsonl, and which of these files are damaged."""
     found: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
+    devices: dict[tuple[str, str], set[str]] = defaultdict(set)
     notes = []
     for curve in curves:
         if curve.directory is None or not (curve.directory / "metrics.jsonl").exists():
@@ -46,13 +54,22 @@ def time_shares(curves: Sequence[Curve]) -> tuple[list[TimeShares], list[Note]]:
             notes.append(Note(f"{curve.source}/metrics.jsonl", text, is_loss=False))
         if shares:
             found[curve.task, curve.variant].append(shares)
+            devices[curve.task, curve.variant] |= _devices(curve)
     means = []
     for (task, variant), runs in found.items():
         names = sorted(set().union(*runs))
         mean = {name: math.fsum(run.get(name, 0.0) for run in runs) / len(runs) for name in names}
         ordered = dict(sorted(mean.items(), key=lambda item: (-item[1], item[0])))
-        means.append(TimeShares(task, variant, len(runs), ordered))
+        means.append(TimeShares(task, variant, len(runs), ordered, tuple(sorted(devices[task, variant]))))
     return means, notes
+
+
+def _devices(curve: Curve) -> set[str]:
+    """Where the networks of a run were, in all processes that worked on it; nothing where nobody says."""
+    earlier = curve.manifest.get("earlier")
+    processes = [curve.manifest, *(earlier if isinstance(earlier, list) else [])]
+    named = [each.get("device") for each in processes if isinstance(each, Mapping)]
+    return {device for device in named if isinstance(device, str)}
 
 
 def _read_shares(path: Path) -> tuple[dict[str, float], int]:
