@@ -74,8 +74,8 @@ def main(arguments: Sequence[str]) -> int:
         _make(options.out)
     features, about = _features(loaded, data, options, device)
     probes = {name: probe(each, data) for name, each in features.items()}
-    for name, each in towers.items():
-        probes[name] = with_towers(probes[name], each, features[name], data)
+    for name, heads in towers.items():
+        probes[name] = with_towers(probes[name], heads, features[name], data)
     probes = warn_beside(probes)
     text = _as_text(probes, data, about)
     if options.out:

@@ -63,32 +63,20 @@ def test_an_encoder_comes_out(
 
 def test_clip_keeps_what_finds_states_by_pixels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Far better than chance on episodes that it has not seen; other encoders have no such number."""
-    for name, seed in (("data", 1), ("others", 2)):
-        write_store(tmp_path / name, Points((40,) * 10, seed=seed))
+    write_store(tmp_path / "data", Points((40,) * 10, seed=1))
+    write_store(tmp_path / "others", Points((30,) * 40, seed=2))
     out = tmp_path / "clip"
-    flags = ["--method", "clip", "--updates", "80", "--batch.size", "48", "--optimizer.learning-rate", "3e-3"]
-    assert pretrain(tmp_path / "data", out, *flags) == 0
+    flags = ["--method", "clip", "--updates", "60", "--batch.size", "48", "--optimizer.learning-rate", "3e-3"]
+    assert pretrain(tmp_path / "data", out, *flags, "--logging.no-tensorboard") == 0
     assert json.loads((out / "state_encoder.json").read_text())["facts"]["proprio_dim"] == 4
     capsys.readouterr()
-    flags = [
-        "--data",
-        str(tmp_path / "others"),
-        "--supervised-updates",
-        "0",
-        "--out",
-        str(tmp_path / "probe"),
-    ]
+    flags = ["--data", str(tmp_path / "others"), "--supervised-updates", "0", "--json"]
     assert cli.main(["probe", "--encoder", str(out), *flags]) == 0
-    table = capsys.readouterr().out
-    assert "state of pixels" in table and "pixels of state" in table
-    found = json.loads((tmp_path / "probe" / "probe.json").read_text())["encoders"]
+    found = json.loads(capsys.readouterr().out)["encoders"]
     chance = 1 / found["clip"]["moments"]
-    assert chance < 0.2
+    assert chance < 0.05
     assert min(found["clip"]["state_of_pixels"], found["clip"]["pixels_of_state"]) > 3 * chance
     assert found["random"]["state_of_pixels"] is None and found["random"]["moments"] == 0
-    page = (tmp_path / "probe" / "probe.html").read_text(encoding="utf-8")
-    assert ">pixels of state</th>" in page
-    assert f"clip: states are found by pixels, and pixels by states, among {found['clip']['moments']}" in page
 
 
 def test_it_goes_on_from_its_checkpoint(data: Path, tmp_path: Path) -> None:
