@@ -43,6 +43,8 @@ WINDOWED = ("temporal", "predictive", "reconstruction", "supervised")
 
 
 _COMPARED: tuple[MethodName, ...] = tuple(name for name in get_args(MethodName) if name not in WINDOWED)
+_NEAR_WINDOWS: dict[MethodName, int] = {"simclr": 0, "moco": 0, "triplet": 5, "margin": 5}
+"""Methods with negatives that know where they are from, and their near windows unless another is given."""
 _USED_BY: dict[str, tuple[str, ...]] = {
     "model.horizon": WINDOWED,
     "pairs.hidden_dim": _COMPARED,
@@ -54,7 +56,7 @@ _USED_BY: dict[str, tuple[str, ...]] = {
     "pairs.key_tau": ("moco", "byol", "triplet", "margin"),
     "pairs.key_schedule": ("moco", "byol", "triplet", "margin"),
     "pairs.margin": ("triplet", "margin"),
-    "pairs.near_window": ("triplet", "margin"),
+    "pairs.near_window": tuple(_NEAR_WINDOWS),
     "pairs.tile": ("simclr", "moco", "clip"),
 }
 """Options, and the methods that they change."""
@@ -106,10 +108,17 @@ class MethodOptions(Options):
     """How this step goes on: to zero along a cosine, or not at all."""
     margin: PositiveFloat = 1.0
     """Of the distances of triplet and margin."""
-    near_window: NonNegative = 5
-    """States of one episode at most this many decisions apart are no negatives of triplet and margin."""
+    near_window: NonNegative | None = None
+    """States of one episode at most this many decisions apart are no negatives; 0: copies of the same state.
+    Unset: 0 for simclr and moco, 5 for triplet and margin."""
     tile: NonNegative = 0
     """Rows of the contrastive losses that are scored at a time; 0: all of them."""
+
+    def for_method(self, name: MethodName) -> MethodOptions:
+        """The same, with what is unset as this method has it."""
+        if self.near_window is not None or name not in _NEAR_WINDOWS:
+            return self
+        return self.model_copy(update={"near_window": _NEAR_WINDOWS[name]})
 
 
 class OptimizerOptions(Options):
@@ -118,7 +127,8 @@ class OptimizerOptions(Options):
     name: Literal["adamw", "lars"] = "adamw"
     """AdamW, or LARS for very large batches."""
     learning_rate: PositiveFloat | None = None
-    """Step size after the warm-up; unset: 3e-4 for methods that see windows, 1e-3 for the others."""
+    """Step size after the warm-up. Unset: 0.3 x batch.size / 256 for lars; for adamw 3e-4 with methods that
+    see windows, 1e-3 with the others."""
     weight_decay: NonNegativeFloat = 1e-6
     """Of weights; biases and gains of normalisations have none."""
     warmup: Share = 0.05
@@ -217,8 +227,12 @@ class PretrainConfig(Options):
 
     @property
     def learning_rate(self) -> float:
-        """Step size after the warm-up."""
-        return self.optimizer.learning_rate or (3e-4 if self.is_windowed else 1e-3)
+        """Step size after the warm-up; that of lars grows with the batch (SimCLR, arXiv:2002.05709, 2.2)."""
+        if self.optimizer.learning_rate is not None:
+            return self.optimizer.learning_rate
+        if self.optimizer.name == "lars":
+            return 0.3 * self.batch.size / 256
+        return 3e-4 if self.is_windowed else 1e-3
 
     @model_validator(mode="after")
     def _options_fit_the_method(self) -> PretrainConfig:
@@ -267,6 +281,11 @@ class PretrainConfig(Options):
             raise ValueError(
                 "positives.by time compares observations as they are, without views and noise: leave recipe, "
                 f"views, {' and '.join(_NOISE)} out, or use positives.by both"
+            )
+        if self.views.flip and (self.is_windowed or self.method == "clip"):
+            raise ValueError(
+                f"views.flip mirrors frames alone, and not the actions and vectors that {self.method} sees "
+                "beside them: set it to 0"
             )
         if self.views.crop != self.model.encoder.crop:
             raise ValueError(

@@ -24,7 +24,7 @@ class ViewOptions(Options):
     shift_padding: NonNegative = 0
     """Largest random shift in pixels, edges repeated; 0: no shift."""
     flip: Share = 0.0
-    """Share that is mirrored left to right: only for tasks without sides, as actions are not mirrored."""
+    """Share that is mirrored left to right: for tasks without sides, and methods that see frames alone."""
     resized_crop: Share = 0.0
     """Share of which a random part is enlarged to the whole frame."""
     crop_area: tuple[Rate, Rate] = (0.08, 1.0)

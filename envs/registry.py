@@ -67,6 +67,16 @@ GYM_TASKS: tuple[str, ...] = (
 )
 """Canonical names of Gymnasium's MuJoCo tasks; any other id that it knows is a task, too, as `gym/<id>`."""
 
+SIDELESS: tuple[str, ...] = (
+    "dmc/acrobot-",
+    "dmc/ball_in_cup-",
+    "dmc/cartpole-",
+    "dmc/pendulum-",
+    "dmc/point_mass-",
+    "dmc/reacher-",
+)
+"""Beginnings of names of tasks whose mirrored frames show states of the same task, worth as much."""
+
 _ACTION_REPEATS = {"cartpole": 8, "finger": 2, "walker": 2, "gym": 2, COUNTING: 1}
 _OTHER_ACTION_REPEAT = 4
 
@@ -122,6 +132,14 @@ def default_action_repeat(task: str) -> int:
     """Customary frames per decision of a task (canonical name or alias)."""
     suite, _, name = canonical_task(task).partition("/")
     return _ACTION_REPEATS.get(name.partition("-")[0] if suite == "dmc" else suite, _OTHER_ACTION_REPEAT)
+
+
+def has_sides(task: str) -> bool:
+    """Whether the mirrored frames of a task, by its canonical name, would show another one.
+
+    Tasks that are not written out here count as without sides: who brought them has to know.
+    """
+    return task in (*TASKS, *GYM_TASKS) and not task.startswith(SIDELESS)
 
 
 def make_env(

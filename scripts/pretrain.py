@@ -104,6 +104,7 @@ def open_data(paths: Sequence[str]) -> EpisodeReader:
 
 def _check_data(config: PretrainConfig, shared: Mapping[str, Any]) -> None:
     """Find out what the episodes lack, before anything is begun."""
+    from envs.registry import has_sides
     from world_model.views.parameters import view_size
 
     _, height, width = shared["frame_shape"]
@@ -119,6 +120,11 @@ def _check_data(config: PretrainConfig, shared: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"these episodes have no observation vectors, which {config.method} with obs {config.obs} needs: "
             "choose another method or obs"
+        )
+    if config.views.flip and has_sides(task := shared["task"]):
+        raise ConfigError(
+            f"views.flip: {task} has sides, and mirrored frames show none of its states "
+            "(docs/views.md says which tasks have none): set it to 0"
         )
     try:
         view_size(config.views, (height, width) if sees_pixels else (SMALLEST_FRAME, SMALLEST_FRAME))
@@ -209,9 +215,13 @@ def _card(config: PretrainConfig, reader: EpisodeReader, progress: Progress) -> 
 
 def _finish(trainer: Trainer, progress: Progress, card: EncoderCard, directory: Path) -> None:
     """Write the encoder, and say where it is."""
+    from world_model import towers
     from world_model.encoder_file import FILE_NAME, save_encoder
+    from world_model.pretrain.clip import CLIP
 
     path = directory / FILE_NAME
+    if isinstance(trainer.method, CLIP):
+        towers.save_towers(directory / towers.FILE_NAME, trainer.method.towers(), card)
     save_encoder(path, trainer.method.encoder, card)
     shown = ", ".join(
         f"{name.removeprefix('train/')} {value:.3g}"

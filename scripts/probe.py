@@ -57,12 +57,15 @@ def main(arguments: Sequence[str]) -> int:
     named = named_paths(options.encoder)
 
     from agent.evaluation.probe.data import check_readable, open_store, read_data
-    from agent.evaluation.probe.measures import probe, table, warn_beside
+    from agent.evaluation.probe.measures import probe, table, warn_beside, with_towers
     from agent.evaluation.probe.page import make_page
     from agent.loading import read_encoder
+    from world_model.towers import find_towers
 
     device = resolve_device(options.device)
     loaded = {name: read_encoder(path) for name, path in named.items()}
+    found = {name: find_towers(named[name], each.fingerprint) for name, each in loaded.items()}
+    towers = {name: each for name, each in found.items() if each is not None}
     task = open_store(options.data).shared["task"]
     data = read_data(options.data, options.observations, _variables(task, options.imports), options.seed)
     for name, each in loaded.items():
@@ -70,7 +73,10 @@ def main(arguments: Sequence[str]) -> int:
     if options.out:
         _make(options.out)
     features, about = _features(loaded, data, options, device)
-    probes = warn_beside({name: probe(each, data) for name, each in features.items()})
+    probes = {name: probe(each, data) for name, each in features.items()}
+    for name, heads in towers.items():
+        probes[name] = with_towers(probes[name], heads, features[name], data)
+    probes = warn_beside(probes)
     text = _as_text(probes, data, about)
     if options.out:
         write_atomically(options.out / "probe.json", f"{text}\n")

@@ -36,18 +36,28 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "moco v1": {"method": "moco", "pairs": {"projection_dim": 16, "queue": 24, "moco": "v1"}},
     "moco v3": {"method": "moco", "pairs": _PAIRS | {"moco": "v3"}},
     "moco without a queue": {"method": "moco", "pairs": _PAIRS | {"queue": 0}},
+    "a queue below the batch": {"method": "moco", "pairs": _PAIRS | {"queue": 8}},
+    "moco in tiles, without near ones": {"method": "moco", "pairs": _MOCO | {"near_window": 3, "tile": 5}},
     "decoupled": {"method": "simclr", "pairs": _PAIRS | {"decoupled": True}},
     "in tiles": {"method": "simclr", "pairs": _PAIRS | {"tile": 5}},
+    "without near ones": {"method": "simclr", "pairs": _PAIRS | {"near_window": 3}},
     "state": {"method": "byol", "obs": "state", "pairs": _PAIRS, "model": {"latent_dim": 32}},
     "both in windows": {"method": "temporal", "obs": "pixels+state"},
     "lars": {"method": "simclr", "pairs": _PAIRS, "optimizer": {"name": "lars"}},
 }
-"""Names of all methods and variations of them."""
+"""Names of all methods and variations of them, which may be computed in float64."""
+BFLOAT16 = "bfloat16"
+_REDUCED: dict[str, Any] = {
+    "method": "simclr",
+    "pairs": _PAIRS,
+    "model": _SMALL["model"] | {"encoder": {"channels": 8, "precision": "bfloat16"}},
+}
 
 
 def config_of(name: str, **changes: Any) -> PretrainConfig:
     """Small options of a variant; pairs are positives by time, too."""
-    config = PretrainConfig(**(_SMALL | VARIANTS[name] | changes))
+    variant = _REDUCED if name == BFLOAT16 else VARIANTS[name]
+    config = PretrainConfig(**(_SMALL | variant | changes))
     if config.is_windowed:
         return config
     return config.model_copy(
@@ -109,10 +119,10 @@ class Points:
         return np.zeros((len(start), count), {"reward": np.float32, "terminated": np.bool_}[name])
 
 
-def write_store(path: Path, points: Points) -> None:
+def write_store(path: Path, points: Points, task: str = "test/point") -> None:
     """Episodes as a store on disk."""
     info = EpisodeInfo(
-        task="test/point", look="fast", action_repeat=1, lane=0, episode=0, seed=0, frames=1, versions={}
+        task=task, look="fast", action_repeat=1, lane=0, episode=0, seed=0, frames=1, versions={}
     )
     store = EpisodeStore(path)
     for frames, actions, vectors in zip(points.frames, points.actions, points.vectors, strict=True):

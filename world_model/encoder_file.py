@@ -8,24 +8,27 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from agent.atomic import write_atomically
+from configs.options import Options
 from world_model.encoder import Encoder, EncoderFacts
 
 FORMAT = 1
 KIND = "nearfar-encoder"
 FILE_NAME = "encoder.safetensors"
 """What the file is called in a directory of pretraining."""
+
+Network = TypeVar("Network")
 
 
 class EncoderFileError(RuntimeError):
@@ -78,17 +81,34 @@ def save_encoder(path: str | os.PathLike[str], encoder: Encoder, card: EncoderCa
         TypeError: the card holds something that JSON cannot.
         OSError: one of the files cannot be written (disk full); an older one there is untouched.
     """
-    path = Path(path)
+    write_network(Path(path), KIND, encoder, encoder.facts, card)
+
+
+def write_network(path: Path, kind: str, network: nn.Module, facts: Options, card: EncoderCard) -> None:
+    """Write a network of some kind, and its card as JSON beside it; see `save_encoder`.
+
+    Args:
+        path: where to, `.safetensors`.
+        kind: of the file; `read_network` has to expect the same.
+        network: whose state it is.
+        facts: what it was built from.
+        card: where it comes from.
+    """
     # safetensors refuses strides and shared memory
     tensors = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in encoder.state_dict().items()
+        for name, tensor in network.state_dict().items()
     }
-    facts, text = encoder.facts.model_dump_json(), json.dumps(asdict(card))
-    print_ = fingerprint(encoder)
-    metadata = {"kind": KIND, "format": str(FORMAT), "facts": facts, "card": text, "fingerprint": print_}
+    print_ = fingerprint_of(network, facts)
+    metadata = {
+        "kind": kind,
+        "format": str(FORMAT),
+        "facts": facts.model_dump_json(),
+        "card": json.dumps(asdict(card)),
+        "fingerprint": print_,
+    }
     write_atomically(path, safetensors.torch.save(tensors, metadata))
-    shown = {"fingerprint": print_, "facts": encoder.facts.model_dump(mode="json"), **asdict(card)}
+    shown = {"fingerprint": print_, "facts": facts.model_dump(mode="json"), **asdict(card)}
     write_atomically(path.with_suffix(".json"), f"{json.dumps(shown, indent=2)}\n")
 
 
@@ -102,6 +122,22 @@ def load_encoder(path: str | os.PathLike[str]) -> LoadedEncoder:
         EncoderFileError: the file is missing, damaged, no encoder, or of a newer format.
     """
     path = Path(path) / FILE_NAME if Path(path).is_dir() else Path(path)
+    return read_network(path, KIND, _rebuilt)
+
+
+def read_network(
+    path: Path, kind: str, rebuild: Callable[[Mapping[str, Tensor], Mapping[str, str]], Network]
+) -> Network:
+    """Read what `write_network` wrote.
+
+    Args:
+        path: of the file.
+        kind: that it has to be of.
+        rebuild: makes the network of tensors and metadata; its errors say what is damaged.
+
+    Raises:
+        EncoderFileError: the file is missing, damaged, of another kind, or of a newer format.
+    """
     try:
         data = path.read_bytes()
         tensors = safetensors.torch.load(data)  # checks the header against the size of the file
@@ -113,14 +149,14 @@ def load_encoder(path: str | os.PathLike[str]) -> LoadedEncoder:
             f"{path} is no encoder of nearfar, or damaged ({error}): give encoder.safetensors of a "
             "pretraining, a run directory or a checkpoint"
         ) from error
-    if metadata.get("kind") != KIND:
+    if metadata.get("kind") != kind:
         raise EncoderFileError(f"{path} is no encoder of nearfar: give encoder.safetensors of a pretraining")
     if metadata.get("format") != str(FORMAT):
         raise EncoderFileError(
             f"encoder {path} has format {metadata.get('format')}, this version reads {FORMAT}: update nearfar"
         )
     try:
-        return _rebuilt(tensors, metadata)
+        return rebuild(tensors, metadata)
     except (ValueError, KeyError, TypeError, RuntimeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise EncoderFileError(
@@ -152,8 +188,13 @@ def encoder_from(tensors: Mapping[str, Tensor], facts: EncoderFacts) -> Encoder:
 
 def fingerprint(encoder: Encoder) -> str:
     """CRC-32 of what an encoder was built from and of its weights, as 8 hexadecimal digits."""
-    crc = zlib.crc32(encoder.facts.model_dump_json().encode())
-    for name, tensor in sorted(encoder.state_dict().items()):
+    return fingerprint_of(encoder, encoder.facts)
+
+
+def fingerprint_of(network: nn.Module, facts: Options) -> str:
+    """The same for any network and what it was built from."""
+    crc = zlib.crc32(facts.model_dump_json().encode())
+    for name, tensor in sorted(network.state_dict().items()):
         crc = zlib.crc32(name.encode(), crc)
         crc = zlib.crc32(tensor.detach().cpu().contiguous().numpy().data, crc)
     return f"{crc:08x}"

@@ -6,6 +6,7 @@ under autocast, in float32.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -16,6 +17,8 @@ from world_model.checks import check_info_nce, check_multi_positive, check_pair,
 from world_model.tiles import tiled_cross_entropy
 
 Similarity = Literal["cosine", "dot", "bilinear"]
+LeaveOut = Callable[[slice], Tensor]
+"""Keys that some rows leave out of their denominators, slice of n rows -> bool (n, keys), newly made."""
 
 
 def info_nce(
@@ -27,6 +30,7 @@ def info_nce(
     weight: Tensor | None = None,
     negatives: Tensor | None = None,
     mask: Tensor | None = None,
+    leave_out: LeaveOut | None = None,
     tile: int | None = None,
 ) -> Tensor:
     """Score each query against all keys; row i's positive is key i.
@@ -41,6 +45,8 @@ def info_nce(
         weight: bilinear form, (P, P); with `bilinear` only.
         negatives: further keys for every row, (K, P), scored in the same way and never masked.
         mask: bool (B, B), True leaves that key out of that row's denominator.
+        leave_out: the same for keys and negatives, (n, B + K), a few rows at a time; what it says of a row's
+            positive is not looked at.
         tile: rows scored at a time. Logits are then recomputed in the backward pass: same values and
             gradients, memory linear in B, differentiable once.
 
@@ -70,6 +76,10 @@ def info_nce(
         def hide(logits: Tensor, start: int) -> None:
             if mask is not None:
                 logits[:, : len(mask)].masked_fill_(mask[start : start + len(logits)], -torch.inf)
+            if leave_out is not None:
+                hidden = leave_out(slice(start, start + len(logits)))
+                hidden.diagonal(start).fill_(False)
+                logits.masked_fill_(hidden, -torch.inf)
 
         if tile is not None:
             return tiled_cross_entropy(query, keys, positive, tile, hide)
@@ -84,6 +94,7 @@ def nt_xent(
     *,
     temperature: float = 0.5,
     decoupled: bool = False,
+    leave_out: LeaveOut | None = None,
     tile: int | None = None,
 ) -> Tensor:
     """Each of 2B views has to find the other view of its image among all other views.
@@ -96,6 +107,8 @@ def nt_xent(
         view_2: projections of other augmentations of the same images, (B, P).
         temperature: divides the cosines, > 0.
         decoupled: leave the positive out of the denominator; needs B >= 2.
+        leave_out: further views that rows leave out, (n, 2B), in the order of the result; what it says of a
+            row's positive is not looked at. A decoupled row of which nothing is left costs nothing.
         tile: rows scored at a time. Logits are then recomputed in the backward pass: same values and
             gradients, memory linear in B, differentiable once.
 
@@ -121,9 +134,14 @@ def nt_xent(
         other = torch.arange(2 * rows, device=views.device).roll(rows)
 
         def hide(logits: Tensor, start: int) -> None:
+            chosen = slice(start, start + len(logits))
             logits.diagonal(start).fill_(-torch.inf)
-            if decoupled:
-                logits.scatter_(1, other[start : start + len(logits), None], -torch.inf)
+            if leave_out is not None:
+                logits.masked_fill_(
+                    _hidden_views(leave_out(chosen), other[chosen], start, decoupled), -torch.inf
+                )
+            elif decoupled:
+                logits.scatter_(1, other[chosen, None], -torch.inf)
 
         if tile is not None:
             return tiled_cross_entropy(queries, views, other, tile, hide)
@@ -133,6 +151,14 @@ def nt_xent(
         )  # before the sum: small losses keep their digits
         hide(above_own, 0)
         return above_own.logsumexp(dim=1)
+
+
+def _hidden_views(left_out: Tensor, other: Tensor, start: int, decoupled: bool) -> Tensor:
+    """Views that rows from `start` on do not sum over, given their positives; each row keeps one at least."""
+    left_out.diagonal(start).fill_(True)
+    left_out.scatter_(1, other[:, None], True)
+    keeps_positive = left_out.all(dim=1) if decoupled else torch.ones_like(other, dtype=torch.bool)
+    return left_out.scatter_(1, other[:, None], ~keeps_positive[:, None])
 
 
 def multi_positive_info_nce(

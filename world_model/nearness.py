@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -26,6 +27,32 @@ def is_near(episode: Tensor, time: Tensor, window: int) -> Tensor:
 def is_far(episode: Tensor, time: Tensor, window: int) -> Tensor:
     """Which pairs share an episode but lie further apart than `window`, bool (N, N)."""
     return (episode[:, None] == episode) & ((time[:, None] - time).abs() > window)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Which keys are near queries, or their positives, in time: asked for some rows at a time.
+
+    Attributes:
+        episode: of each query, int64 (N,).
+        first: times from which on keys of its episode are near, int64 (N,).
+        last: times up to which they are, int64 (N,).
+        key_episode: of each key, int64 (K,).
+        key_time: decision index of each key within its episode, int64 (K,).
+    """
+
+    episode: Tensor
+    first: Tensor
+    last: Tensor
+    key_episode: Tensor
+    key_time: Tensor
+
+    def __call__(self, rows: slice) -> Tensor:
+        """Of some queries, bool (n, K); comparisons alone, so that nothing wider than a bool is as large."""
+        near = self.key_episode == self.episode[rows, None]
+        near &= self.key_time >= self.first[rows, None]
+        near &= self.key_time <= self.last[rows, None]
+        return near
 
 
 def choose_far(near: Tensor, same_episode: Tensor) -> Tensor:

@@ -184,6 +184,41 @@ def retrieval_over_gaps(
     return found, keys if pairs else 0
 
 
+def retrieval_across(
+    query: Features,
+    key: Features,
+    episode: NDArray[np.int64],
+    time: NDArray[np.int64],
+    seed: int = 0,
+) -> tuple[float, float, int] | None:
+    """How often one modality of a moment finds the other one, among strangers, and the other way round.
+
+    The other keys are of other episodes, or ten decisions away at least.
+
+    Args:
+        query: of one modality, (N, P).
+        key: of the other one, (N, P).
+        episode: of each row, (N,).
+        time: decision of each row within its episode, (N,); all of an episode follow one another.
+        seed: of the choice of moments.
+
+    Returns:
+        Both accuracies, and the number of keys, one in which is chance; None where there are not two moments.
+    """
+    rng = np.random.default_rng(seed)
+    rows = _pairs(episode, time, 0, rng)
+    keys = min(_MOST_PAIRS, len(rows))
+    if keys < 2:
+        return None
+    found = []
+    for _ in range(4):
+        chosen = rng.permutation(rows)[:keys]
+        one, other = (torch.from_numpy(features[chosen]) for features in (query, key))
+        found.append([float(retrieval_accuracy(one, other)), float(retrieval_accuracy(other, one))])
+    there, back = np.mean(found, axis=0)
+    return float(there), float(back), keys
+
+
 def _pairs(
     episode: NDArray[np.int64], time: NDArray[np.int64], gap: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from agent.evaluation.probe.features import (
     supervised_encoder,
 )
 from agent.evaluation.probe.measures import RANDOM, as_json, probe, table, warn_beside
+from agent.evaluation.probe.page import make_page
 from agent.evaluation.probe.pictures import nearest_elsewhere, principal_plane
 from configs.load import ConfigError
 from configs.world_model import EncoderOptions
@@ -217,6 +219,19 @@ def test_collapsed_features_are_warned_of_and_say_nothing(data: ProbeData) -> No
     assert any("less than half of the random encoder's" in text for text in dead.warnings)
     assert "warning: dead: " in table(probes)
     json.dumps(as_json(probes, data), allow_nan=False)
+
+
+def test_a_second_modality_is_shown_where_an_encoder_has_one(data: ProbeData) -> None:
+    plain = probe(np.random.default_rng(0).normal(size=(len(data.time), 8)).astype(np.float32), data)
+    both = replace(plain, state_of_pixels=0.5, pixels_of_state=0.25, moments=8)
+    assert "state of pixels" not in table({"plain": plain})
+    lines = table({"clip": both, "plain": plain}).splitlines()
+    assert lines[0].endswith("state of pixels  pixels of state")
+    assert lines[2].split()[-2:] == ["0.500", "0.250"] and lines[3].split()[-2:] == ["-", "-"]
+    page = make_page({"clip": both, "plain": plain}, data, {"clip": "both", "plain": "one"}, {})
+    assert ">pixels of state</th>" in page and "<td>0.250</td>" in page
+    assert "clip: states are found by pixels, and pixels by states, among 8 moments." in page
+    assert "plain: states are found" not in page
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,24 @@ def test_an_encoder_comes_out(
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
+def test_clip_keeps_what_finds_states_by_pixels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Far better than chance on episodes that it has not seen; other encoders have no such number."""
+    write_store(tmp_path / "data", Points((40,) * 10, seed=1))
+    write_store(tmp_path / "others", Points((30,) * 40, seed=2))
+    out = tmp_path / "clip"
+    flags = ["--method", "clip", "--updates", "60", "--batch.size", "48", "--optimizer.learning-rate", "3e-3"]
+    assert pretrain(tmp_path / "data", out, *flags, "--logging.no-tensorboard") == 0
+    assert json.loads((out / "state_encoder.json").read_text())["facts"]["proprio_dim"] == 4
+    capsys.readouterr()
+    flags = ["--data", str(tmp_path / "others"), "--supervised-updates", "0", "--json"]
+    assert cli.main(["probe", "--encoder", str(out), *flags]) == 0
+    found = json.loads(capsys.readouterr().out)["encoders"]
+    chance = 1 / found["clip"]["moments"]
+    assert chance < 0.05
+    assert min(found["clip"]["state_of_pixels"], found["clip"]["pixels_of_state"]) > 3 * chance
+    assert found["random"]["state_of_pixels"] is None and found["random"]["moments"] == 0
+
+
 def test_it_goes_on_from_its_checkpoint(data: Path, tmp_path: Path) -> None:
     pretrain(data, tmp_path / "whole", "--recipe", "simclr")
     pretrain(data, tmp_path / "parts", "--recipe", "simclr")
@@ -79,6 +97,22 @@ def test_a_recipe_may_be_varied(data: Path, tmp_path: Path) -> None:
     pretrain(data, tmp_path, "--recipe", "simclr", "--views.blur", "0")
     views = yaml.safe_load((tmp_path / "pretrain.yaml").read_text())["views"]
     assert views["blur"] == 0 and views["grey"] == 0.2 and views["resized_crop"] == 1
+
+
+@pytest.mark.parametrize(
+    ("task", "is_refused"),
+    [("dmc/walker-walk", True), ("gym/Hopper-v5", True), ("dmc/cartpole-swingup", False), ("images", False)],
+)
+def test_frames_are_mirrored_where_the_task_allows_it(
+    task: str, is_refused: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_store(tmp_path / "data", Points((9,)), task=task)
+    flags = ["--views.flip", "0.5", "--preview", str(tmp_path / "views.png")]
+    assert pretrain(tmp_path / "data", tmp_path / "out", *flags) == 2 * is_refused
+    said = capsys.readouterr().err
+    assert (f"views.flip: {task} has sides" in said) == is_refused
+    assert said.count("\n") == is_refused
+    assert (tmp_path / "views.png").exists() != is_refused
 
 
 def test_views_are_drawn(data: Path, tmp_path: Path) -> None:

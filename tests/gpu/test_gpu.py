@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from agent import checkpoint
 from agent.agent import Agent
@@ -28,8 +29,15 @@ from envs.counting import CountingEnv
 from envs.spec import EnvSpec, Observation, Transition
 from envs.vector import SerialPool
 from tests.objectives import EVERY_OBJECTIVE
+from tests.points import Points, config_of
+from tests.points import env_spec as env_spec_of_points
 from world_model.augment import draw_shifts, shift
 from world_model.batch import Batch
+from world_model.pretrain.parallel import Alone
+from world_model.pretrain.registry import make_method
+from world_model.pretrain.source import Source
+from world_model.pretrain.trainer import Trainer
+from world_model.pretrain.views import KeyedViews
 from world_model.views.parameters import draw_parameters
 from world_model.views.pipeline import apply_view
 from world_model.views.randomness import keyed_uniforms
@@ -235,6 +243,38 @@ def test_replay_on_the_device_equals_that_in_ram() -> None:
     for name, value in vars(on_device).items():
         assert value.device == CUDA
         assert torch.equal(value.cpu(), vars(in_ram)[name]), name
+
+
+@pytest.mark.parametrize("name", ["simclr", "moco", "temporal"])
+def test_pretraining_in_bfloat16_learns_what_float32_does_on_a_cpu(name: str) -> None:
+    """Losses of two updates, and where the encoder goes: mostly the same way."""
+    (on_cpu, way), (on_cuda, way_there) = (
+        two_updates(name, device, precision) for device, precision in ((CPU, "float32"), (CUDA, "bfloat16"))
+    )
+    assert on_cuda == pytest.approx(on_cpu, rel=0.03)
+    assert float(F.cosine_similarity(way_there, way, dim=0)) > 0.6
+    assert float(way_there.norm()) == pytest.approx(float(way.norm()), rel=0.1)
+
+
+def two_updates(name: str, device: torch.device, precision: str) -> tuple[list[float], Tensor]:
+    """The loss of each, and how far each weight of the encoder has moved."""
+    model = {"latent_dim": 32, "horizon": 3, "encoder": {"channels": 8, "precision": precision}}
+    config = config_of(name, model=model, updates=2, batch={"size": 24})
+    torch.manual_seed(0)
+    options = config.model.world_model()
+    method = make_method(config.method, env_spec_of_points(), config.obs, options, config.pairs)
+    method.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its types
+    before = [parameter.detach().clone() for parameter in method.encoder.parameters()]
+    trainer, source = Trainer(method, config, Alone()), Source(Points(), config)
+    losses: list[float] = []
+    for update in range(2):
+        samples = source.draw(update).to(device)
+        views = KeyedViews(config.views, config.model.encoder, config.seed, update)
+        values, rows = trainer.step(samples, views)
+        assert all(value.isfinite() for value in trainer.diagnose(samples, rows).values())
+        losses.append(sum(float(value) for key, value in values.items() if key.startswith("loss/")))
+    moved = zip(method.encoder.parameters(), before, strict=True)
+    return losses, torch.cat([(after.detach() - start).flatten().cpu() for after, start in moved])
 
 
 def test_views_are_those_of_the_cpu() -> None:

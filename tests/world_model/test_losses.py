@@ -93,6 +93,30 @@ def test_tiles_have_the_same_gradients(similarity: Any) -> None:
         torch.testing.assert_close(plain, tiled, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("tile", [None, 1, 3])
+def test_what_a_row_leaves_out_is_in_no_sum(tile: int | None) -> None:
+    """Of keys and of negatives; what is said of its own key is not listened to."""
+    left_out = torch.rand(B, B + K, generator=torch.Generator().manual_seed(6)) < 0.4
+    left_out[2] = True
+    query, key = inputs()
+    negatives = draw(K, P, seed=5)
+    found = info_nce(
+        query,
+        key,
+        negatives=negatives,
+        leave_out=lambda rows: left_out[rows].clone(),
+        mask=some_mask(),
+        tile=tile,
+    )
+    expected = []
+    for i in range(B):
+        mask = (some_mask() | left_out[:, :B]).fill_diagonal_(False).numpy()
+        kept = negatives[~left_out[i, B:]].numpy()
+        expected.append(oracle(query.numpy(), key.numpy(), 0.1, "cosine", negatives=kept, mask=mask)[i])
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-10, atol=1e-13)
+    assert found[2] == 0
+
+
 def test_gradients_are_those_of_the_values() -> None:
     weight = draw(P, P, seed=4)
     leaves = [tensor.requires_grad_() for tensor in (*inputs(), weight)]

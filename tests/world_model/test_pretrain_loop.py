@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from agent import checkpoint
 from configs.pretrain import PretrainConfig
-from tests.points import VARIANTS, Points, Shifts, config_of, env_spec
+from tests.points import BFLOAT16, VARIANTS, Points, Shifts, config_of, env_spec
 from world_model.pretrain.loop import Progress, pretrain
 from world_model.pretrain.method import Method
 from world_model.pretrain.parallel import Alone
@@ -48,7 +49,7 @@ def records(directory: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", [*VARIANTS, BFLOAT16])
 def test_what_was_stopped_goes_on_to_the_bit(name: str, tmp_path: Path) -> None:
     config = config_of(name, updates=8, logging=QUIET)
     whole, _ = run(config, tmp_path / "whole")
@@ -127,6 +128,24 @@ def test_a_method_learns_what_it_compares(tmp_path: Path) -> None:
 
     assert retrieval(trainer.method) > retrieval(untrained) + 0.2
     assert after.seconds > 0
+
+
+def test_lars_learns_by_its_own_step_size(tmp_path: Path) -> None:
+    quiet = QUIET | {"every_updates": 1, "checkpoint_every_updates": 100}
+    run(config_of("lars", updates=40, batch={"size": 192}, logging=quiet), tmp_path)
+    losses = [record["loss/contrast"] for record in records(tmp_path)]
+    assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.5
+
+
+def test_lower_precision_learns_about_the_same(tmp_path: Path) -> None:
+    quiet = QUIET | {"every_updates": 1, "checkpoint_every_updates": 100}
+    for name in ("simclr", BFLOAT16):
+        run(config_of(name, updates=3, logging=quiet), tmp_path / name)
+    whole, reduced = (
+        [record["loss/contrast"] for record in records(tmp_path / name)] for name in ("simclr", BFLOAT16)
+    )
+    assert reduced != whole
+    assert reduced == pytest.approx(whole, rel=0.05)
 
 
 @pytest.mark.parametrize("name", ["byol", "moco v3"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from configs.pretrain import BatchOptions, OptimizerOptions, PretrainConfig
+from configs.pretrain import WINDOWED, BatchOptions, OptimizerOptions, PretrainConfig
 from configs.views import find_recipe
 from configs.world_model import EncoderOptions
 from envs.episodes import EpisodeError
@@ -157,6 +157,15 @@ def test_episodes_that_are_too_short_are_left_out_or_refused() -> None:
             "as they are, without views and noise: leave recipe, views, model.encoder.proprio_noise and",
         ),
         ({"positives": {"by": "time"}, "views": find_recipe("none")}, "without views and noise"),
+        ({"method": "clip", "views": {"flip": 0.5}}, "flip mirrors frames alone, .* vectors that clip sees"),
+        *(
+            ({"method": name, "views": {"flip": 0.5}}, f"flip mirrors frames alone, .* that {name} sees")
+            for name in WINDOWED
+        ),
+        (
+            {"method": "byol", "pairs": {"near_window": 1}},
+            "near_window is for simclr, moco, triplet, margin,",
+        ),
         ({"model": {"latent_dim": 20}}, "latent_dim 20 is not a multiple of simnorm_group 8"),
     ],
 )
@@ -174,6 +183,9 @@ def test_options_that_do_not_fit_are_refused(options: dict[str, object], message
         {"method": "triplet", "pairs": {"key_tau": 0.1, "key_schedule": "constant", "hidden_dim": 8}},
         {"method": "supervised", "model": {"horizon": 1}},
         {"positives": {"by": "both", "min_gap": 2}},
+        {"method": "byol", "views": {"flip": 0.5}},
+        {"method": "simclr", "pairs": {"near_window": 0}},
+        {"method": "moco", "pairs": {"near_window": 3, "moco": "v3"}},
     ],
 )
 def test_options_that_change_something_are_let_pass(options: dict[str, object]) -> None:

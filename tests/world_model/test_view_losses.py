@@ -57,6 +57,30 @@ def test_nt_xent_in_tiles_has_the_same_gradients(decoupled: bool) -> None:
         torch.testing.assert_close(tiled, plain, rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.parametrize("tile", [None, 1, 5])
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_nt_xent_leaves_out_what_it_is_told_to(decoupled: bool, tile: int | None) -> None:
+    """Row 2 leaves out all others, row 3 its own positive: which is not listened to."""
+    left_out = torch.rand(2 * B, 2 * B, generator=torch.Generator().manual_seed(4)) < 0.3
+    left_out[2], left_out[3, 3 + B] = True, True
+    views = [draw(B, P, seed=seed).requires_grad_() for seed in (1, 2)]
+    arrays = [*views[0].detach().numpy(), *views[1].detach().numpy()]
+    expected = []
+    for i in range(2 * B):
+        partner = i + B if i < B else i - B
+        kept = [j for j in range(2 * B) if j not in (i, partner) and not left_out[i, j]]
+        summed = kept if decoupled and kept else [*kept, partner]
+        total = sum(math.exp(cosine(arrays[i], arrays[j]) / 0.3) for j in summed)
+        expected.append(math.log(total) - cosine(arrays[i], arrays[partner]) / 0.3)
+    found = nt_xent(
+        *views, temperature=0.3, decoupled=decoupled, leave_out=lambda rows: left_out[rows].clone(), tile=tile
+    )
+    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-10, atol=1e-14)
+    assert found[2].item() == pytest.approx(0)
+    gradients = torch.autograd.grad(found[2], views)
+    assert all(gradient.abs().max() < 1e-12 for gradient in gradients), "and it is no infinity"
+
+
 @pytest.mark.parametrize("tile", [None, 5])
 def test_nt_xent_keeps_the_digits_of_small_losses(tile: int | None) -> None:
     """As precise as log(1 + x) is in float32; a difference of two logits of about 50 is 10 times less so."""

@@ -96,6 +96,12 @@ class PairMethod(Method):
         return rows["view_1"], rows["view_2"]
 
     @property
+    def near_window(self) -> int:
+        """Decisions up to which states of an episode are no negatives."""
+        assert self.options.near_window is not None, "see MethodOptions.for_method"
+        return self.options.near_window
+
+    @property
     def tile(self) -> int | None:
         """Rows that a contrastive loss scores at a time; None for all."""
         return self.options.tile or None

@@ -13,25 +13,47 @@ from world_model.encoder import Encoder
 from world_model.layers import mlp
 from world_model.losses import byol, info_nce, nt_xent, standardised
 from world_model.memory import EMPTY, KeyQueue
-from world_model.nearness import choose_far, is_near
+from world_model.nearness import Surroundings, choose_far, is_near
 from world_model.pretrain.method import MomentumMethod, PairMethod
 from world_model.pretrain.samples import Pairs, Rows, Samples, Views
+
+
+def _positions(samples: Pairs) -> Rows:
+    """Where the halves of each pair stand, int64 (B,) each; the second one is never the earlier one."""
+    return {"episode": samples.episode, "time": samples.time, "later_time": samples.later_time}
+
+
+def _around_pairs(rows: Rows, window: int, key_episode: Tensor, key_time: Tensor) -> Surroundings:
+    """Keys from `window` decisions before a pair's first half to as many after its second one."""
+    first, last = rows["time"] - window, rows["later_time"] + window
+    return Surroundings(rows["episode"], first, last, key_episode, key_time)
 
 
 class SimCLR(PairMethod):
     """Each view has to find the other one among all views of the batch (NT-Xent).
 
-    Source: Chen et al. 2020, arXiv:2002.05709, algorithm 1; heads have LayerNorm instead of BatchNorm.
+    Views of states near the pair's own are left out: of the same state alone, unless a window is given.
+
+    Source: Chen et al. 2020, arXiv:2002.05709, algorithm 1, where no image is twice in a batch; heads have
+    LayerNorm instead of BatchNorm.
     """
+
+    def embed(self, samples: Samples, views: Views) -> Rows:
+        """Projections `view_1` and `view_2`, (B, P) each, and where they are from."""
+        assert isinstance(samples, Pairs)
+        return super().embed(samples, views) | _positions(samples)
 
     def losses(self, rows: Rows) -> dict[str, Tensor]:
         """Loss `contrast`."""
         options = self.options
+        twice = {name: rows[name].repeat(2) for name in ("episode", "time", "later_time")}
+        times = torch.cat((rows["time"], rows["later_time"]))
         loss = nt_xent(
             rows["view_1"],
             rows["view_2"],
             temperature=options.temperature,
             decoupled=options.decoupled,
+            leave_out=_around_pairs(twice, self.near_window, twice["episode"], times),
             tile=self.tile,
         )
         return {"contrast": loss.mean()}
@@ -41,14 +63,10 @@ class _Matching(MomentumMethod):
     """Queries from first halves, momentum keys from second ones."""
 
     def embed(self, samples: Samples, views: Views) -> Rows:
-        """Projections `query` and `key`, (B, P) each, and where the keys are from."""
+        """Projections `query` and `key`, (B, P) each, and where they are from."""
         assert isinstance(samples, Pairs)
-        return {
-            "query": self.query(samples, views, 0),
-            "key": self.key(samples, views, 1),
-            "episode": samples.episode,
-            "time": samples.later_time,
-        }
+        rows = {"query": self.query(samples, views, 0), "key": self.key(samples, views, 1)}
+        return rows | _positions(samples)
 
     def compared(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Queries and keys."""
@@ -58,9 +76,11 @@ class _Matching(MomentumMethod):
 class MoCo(_Matching):
     """Each query has to find its momentum key among earlier keys (v1, v2): a dictionary as a queue.
 
-    The other keys of the batch are negatives, too: they are the queue's newest at the next step.
+    The other keys of the batch are negatives, too: they are the queue's newest at the next step. Keys of
+    states near the pair's own are none: of the same state alone, unless a window is given.
 
-    Source: He et al. 2020, arXiv:1911.05722, algorithm 1; deep projection: arXiv:2003.04297.
+    Source: He et al. 2020, arXiv:1911.05722, algorithm 1, where a queue is shorter than the data; deep
+    projection: arXiv:2003.04297.
     """
 
     def __init__(self, encoder: Encoder, latent_dim: int, options: MethodOptions) -> None:
@@ -73,14 +93,18 @@ class MoCo(_Matching):
 
     def losses(self, rows: Rows) -> dict[str, Tensor]:
         """Loss `contrast`."""
-        negatives = None
+        negatives, episode, time = None, rows["episode"], rows["later_time"]
         if self.queue is not None:
-            negatives = self.queue.key[self.queue.episode != EMPTY].to(rows["key"].dtype)
+            held = self.queue.episode != EMPTY
+            negatives = self.queue.key[held].to(rows["key"].dtype)
+            episode = torch.cat((episode, self.queue.episode[held]))
+            time = torch.cat((time, self.queue.time[held]))
         loss = info_nce(
             rows["query"],
             rows["key"],
             temperature=self.options.temperature,
             negatives=negatives,
+            leave_out=_around_pairs(rows, self.near_window, episode, time),
             tile=self.tile,
         )
         return {"contrast": loss.mean()}
@@ -90,7 +114,7 @@ class MoCo(_Matching):
         """Move the averages, and put the keys of all processes into the queue."""
         super().after_step(rows, momentum)
         if self.queue is not None:
-            self.queue.push(rows["key"], rows["episode"], rows["time"])
+            self.queue.push(rows["key"], rows["episode"], rows["later_time"])
 
 
 class _Predicting(MomentumMethod):
@@ -116,15 +140,28 @@ class _Predicting(MomentumMethod):
 class MoCo3(_Predicting):
     """Each half's prediction has to find the other's key among those of the batch; no queue (v3).
 
+    Keys of states near the pair's own are no negatives, as in `MoCo`.
+
     Source: Chen et al. 2021, arXiv:2104.02057, algorithm 1, with its factor of 2 x temperature.
     """
+
+    def embed(self, samples: Samples, views: Views) -> Rows:
+        """Predictions and keys, (B, P) each, and where they are from."""
+        assert isinstance(samples, Pairs)
+        return super().embed(samples, views) | _positions(samples)
 
     def losses(self, rows: Rows) -> dict[str, Tensor]:
         """Loss `contrast`."""
         temperature = self.options.temperature
         both = [
-            info_nce(rows[f"prediction_{i}"], rows[f"key_{j}"], temperature=temperature, tile=self.tile)
-            for i, j in ((1, 2), (2, 1))
+            info_nce(
+                rows[f"prediction_{i}"],
+                rows[f"key_{j}"],
+                temperature=temperature,
+                leave_out=_around_pairs(rows, self.near_window, rows["episode"], rows[time]),
+                tile=self.tile,
+            )
+            for i, j, time in ((1, 2, "later_time"), (2, 1, "time"))
         ]
         return {"contrast": 2 * temperature * (both[0] + both[1]).mean()}
 
@@ -196,8 +233,8 @@ class Distances(_Matching):
 
     def losses(self, rows: Rows) -> dict[str, Tensor]:
         """Loss `distance`."""
-        episode, time = rows["episode"], rows["time"]
-        near = is_near(episode, time, self.options.near_window)
+        episode, time = rows["episode"], rows["later_time"]
+        near = is_near(episode, time, self.near_window)
         negative = rows["key"][choose_far(near, episode[:, None] == episode)]
         loss = self.loss(rows["query"], rows["key"], negative, margin=self.options.margin)
         return {"distance": loss.mean()}

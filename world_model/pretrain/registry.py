@@ -50,7 +50,7 @@ def make_method(
     if name in _WORLD:
         make, objective = _WORLD[name]
         return make(env_spec, model.model_copy(update={"objective": objective}), obs)
-    encoder = Encoder(env_spec, model, obs)
+    encoder, options = Encoder(env_spec, model, obs), options.for_method(name)
     if name == "clip":
         return CLIP(encoder, model.latent_dim, options, state_dim=env_spec.proprio_dim)
     if name == "moco" and options.moco == "v3":

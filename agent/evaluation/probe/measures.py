@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from agent.evaluation.probe.data import ProbeData
 from agent.evaluation.text_tables import ruled
@@ -17,10 +18,12 @@ from world_model.probing import (
     collapse_warnings,
     explained,
     nearest_mean,
+    retrieval_across,
     retrieval_over_gaps,
     ridge,
     spread_of,
 )
+from world_model.towers import Towers
 
 GAPS = (1, 2, 5, 10, 20)
 RANDOM, PIXELS, SUPERVISED = "random", "pixels", "supervised"
@@ -47,6 +50,9 @@ class Probe:
         alignment: mean squared distance of unit features one decision apart.
         uniformity: log mean Gaussian potential of unit features.
         warnings: in words.
+        state_of_pixels: how often pixels find their own state, where both were learnt together (clip).
+        pixels_of_state: how often a state finds its own pixels.
+        moments: among how many.
     """
 
     dimensions: int
@@ -64,6 +70,9 @@ class Probe:
     alignment: float
     uniformity: float
     warnings: tuple[str, ...]
+    state_of_pixels: float | None = None
+    pixels_of_state: float | None = None
+    moments: int = 0
 
 
 def probe(features: Features, data: ProbeData) -> Probe:
@@ -89,6 +98,28 @@ def probe(features: Features, data: ProbeData) -> Probe:
         uniformity=spread.uniformity,
         warnings=tuple(collapse_warnings(spread)),
     )
+
+
+def with_towers(found: Probe, towers: Towers, features: Features, data: ProbeData) -> Probe:
+    """The same, with how pixels and states find one another in the test episodes.
+
+    Args:
+        found: of an encoder of pixels.
+        towers: that stand on it.
+        features: its own, (N, Z).
+        data: whose vectors the towers see; where they have another length, nothing is added.
+    """
+    if data.episodes[0].proprio.shape[1] != towers.facts.proprio_dim:
+        return found
+    test = data.split.test
+    with torch.no_grad():
+        pixels = towers.projection(torch.from_numpy(features[test])).numpy()
+        state = towers.state_encoder(data.proprio(test)).numpy()
+    across = retrieval_across(pixels, state, data.episode[test], data.time[test])
+    if across is None:
+        return found
+    there, back, moments = across
+    return replace(found, state_of_pixels=there, pixels_of_state=back, moments=moments)
 
 
 def _read_states(
@@ -180,6 +211,13 @@ COLUMNS = {
     "uniformity": "uniformity",
 }
 """Heading -> the number of a `Probe` below it."""
+CROSS_MODAL = {"state of pixels": "state_of_pixels", "pixels of state": "pixels_of_state"}
+"""The same of encoders that were learnt with a second modality."""
+
+
+def columns(probes: Mapping[str, Probe]) -> dict[str, str]:
+    """Headings of a table of these probes; those of a second modality where one has it."""
+    return COLUMNS | (CROSS_MODAL if any(each.moments for each in probes.values()) else {})
 
 
 def shown(value: float | None) -> str:
@@ -189,10 +227,11 @@ def shown(value: float | None) -> str:
 
 def table(probes: Mapping[str, Probe]) -> str:
     """One line an encoder, and one for each warning."""
+    headings = columns(probes)
     rows = [
-        (name, *(shown(getattr(each, attribute)) for attribute in COLUMNS.values()))
+        (name, *(shown(getattr(each, attribute)) for attribute in headings.values()))
         for name, each in probes.items()
     ]
-    lines = [ruled([("encoder", *COLUMNS), *rows], left=1)]
+    lines = [ruled([("encoder", *headings), *rows], left=1)]
     lines += [f"warning: {name}: {text}" for name, each in probes.items() for text in each.warnings]
     return "\n".join(lines)

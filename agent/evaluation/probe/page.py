@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from agent.evaluation.probe.data import ProbeData
-from agent.evaluation.probe.measures import COLUMNS, GAPS, Probe, shown
+from agent.evaluation.probe.measures import GAPS, Probe, columns, shown
 
 
 def make_page(
@@ -35,5 +35,5 @@ def make_page(
         if path.is_file()
     }
     return environment.from_string(source).render(
-        probes=probes, data=data, about=about, images=images, columns=COLUMNS, gaps=GAPS
+        probes=probes, data=data, about=about, images=images, columns=columns(probes), gaps=GAPS
     )
