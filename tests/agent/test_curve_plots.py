@@ -32,7 +32,7 @@ TASKS = ("dmc/cartpole-swingup", "dmc/cheetah-run", "dmc/finger-spin", "dmc/walk
 
 
 def run(task: str, seed: int, returns: Sequence[float]) -> Curve:
-    frames = 50_000.0 * np.arange(1, len(returns) + 1)
+    frames = 50_000 * np.arange(1, len(returns) + 1, dtype=np.float64)
     unknown = np.full(len(frames), np.nan)
     trace = Trace(frames, np.array(returns, np.float64), unknown, unknown, unknown, unknown)
     return Curve(task, "ours", seed, trace, source=f"{task}/{seed}")
@@ -120,11 +120,8 @@ def test_published_means_are_of_methods_that_have_all_tasks() -> None:
         figure("of two kinds", "dmc/b", 100, 100.0, kind="training"),
     ]
     found = means_over_tasks(scope, figures, last=500)
-    assert [(each.method, each.frames, each.return_mean) for each in found] == [
-        ("low", 100, pytest.approx(0.03)),
-        ("whole", 100, pytest.approx(0.25)),
-        ("whole", 200, pytest.approx(0.3)),
-    ]
+    assert [(each.method, each.frames) for each in found] == [("low", 100), ("whole", 100), ("whole", 200)]
+    assert [each.return_mean for each in found] == pytest.approx([0.03, 0.25, 0.3])
     assert {(each.task, each.seeds, each.action_repeat) for each in found} == {(AGGREGATE, None, None)}
 
 

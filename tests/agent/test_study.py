@@ -361,9 +361,9 @@ def test_what_has_not_been_inspected_is_remarked(tmp_path: Path) -> None:
     assert "of what dmc/walker-walk, cpu; dmc/walker-walk, gpu imagine: --inspect" in str(note)
     assert f"`nearfar inspect RUN` for any run (the first is {tmp_path.name}/cpu/2)" in str(note)
     assert not note.is_loss
-    for run, left in (("cpu/3", ["gpu"]), ("gpu/1", [])):
-        (tmp_path / run / "inspect").mkdir()
-        Image.new("RGB", (40, 10)).save(tmp_path / run / "inspect" / "imagination.png")
+    for name, left in (("cpu/3", ["gpu"]), ("gpu/1", [])):
+        (tmp_path / name / "inspect").mkdir()
+        Image.new("RGB", (40, 10)).save(tmp_path / name / "inspect" / "imagination.png")
         assert [each.variant for each in uninspected(curves)] == left
     assert imaginations(curves, 10**9)[1] == []
 
