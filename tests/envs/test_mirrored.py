@@ -18,7 +18,8 @@ SIGNS = {  # of the positions of a mirrored state
     "reacher-easy": (-1, -1),
 }
 OFFSETS = {"reacher-easy": np.array([np.pi, 0.0])}  # its arm turns from an axis that points to the right
-SPREAD = {"ball_in_cup-catch": 0.1, "point_mass-easy": 0.1}
+SPREAD = {"ball_in_cup-catch": 0.1, "point_mass-easy": 0.2}
+SIZE = {"point_mass-easy": 96}  # the mass would be a pixel or two
 
 
 def test_names_that_have_no_sides_are_names_of_tasks() -> None:
@@ -33,7 +34,7 @@ def test_names_that_have_no_sides_are_names_of_tasks() -> None:
 @pytest.mark.parametrize("name", SIGNS)
 def test_mirrored_frames_show_mirrored_states(name: str) -> None:
     """What moves covers the same pixels; floors and walls stay where they are."""
-    env: Any = make_env(f"dmc/{name}", size=48).unwrapped
+    env: Any = make_env(f"dmc/{name}", size=SIZE.get(name, 48)).unwrapped
     assert not has_sides(f"dmc/{name}")
     env.reset(seed=0)
     if name == "reacher-easy":  # no part of the state
@@ -49,6 +50,6 @@ def test_mirrored_frames_show_mirrored_states(name: str) -> None:
     env.close()
     wall = np.median(np.concatenate((frames, mirrored)), axis=0)
     body, other = (np.abs(each - wall).max(axis=1) > 25 for each in (frames, mirrored))
-    assert body.mean() > 0.003
+    assert body.any(axis=(1, 2)).all()
     wrong, chance = ((each ^ other).sum() / (each | other).sum() for each in (body[..., ::-1], body))
     assert wrong < 0.4 < 0.6 < chance, (wrong, chance)
