@@ -78,7 +78,7 @@ def test_rows_are_means_over_seeds(runs: Path, tmp_path: Path) -> None:
 
 
 def test_maps_are_of_the_variables_that_are_asked_for(runs: Path, tmp_path: Path) -> None:
-    """Of tasks that have them; elsewhere of the first two, with a remark. If none has them, it is an error."""
+    """Of tasks that have them; elsewhere of the first two, with a remark. If none has them: an error."""
     other = write_run(tmp_path / "cart", task="dmc/cartpole-swingup")
     EpisodeStore(other / "episodes").commit(make_episode(np.zeros((3, 4)), frames=10))
     study = study_of(runs)
