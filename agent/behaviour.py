@@ -118,6 +118,7 @@ class Behaviours:
         *,
         correlation_frames: float,
         policy: Policy | None = None,
+        explorer: Policy | None = None,
     ) -> None:
         """Mix behaviours.
 
@@ -126,7 +127,8 @@ class Behaviours:
             streams: of the collection's seed.
             env_spec: the task's facts.
             correlation_frames: correlation time of `smooth-random`, in frames.
-            policy: the agent of `policy` and `explore`, if they have a share.
+            policy: the agent of `policy`, if that has a share.
+            explorer: that of `explore`, likewise, with the networks that it collected by.
         """
         self._names = list(shares)
         self._ends = np.cumsum([*shares.values()]) / sum(shares.values())
@@ -134,7 +136,7 @@ class Behaviours:
         self._first = streams.numpy("policy").random()
         self._action_dim = env_spec.action_dim
         self._correlation_steps = correlation_frames / env_spec.action_repeat
-        self._policy = policy
+        self._agents = {"policy": policy, "explore": explorer}
 
     def name(self, episode: int) -> str:
         """The behaviour of an episode, by its number.
@@ -155,6 +157,7 @@ class Behaviours:
             return UniformRandom(rng, self._action_dim)
         if name == "smooth-random":
             return SmoothRandom(rng, self._action_dim, self._correlation_steps)
-        if self._policy is None:
+        agent = self._agents[name]
+        if agent is None:
             raise ValueError(f"episode {episode} is {name}'s, but there is no agent")
-        return self._policy.start(rng, explores=name == "explore")
+        return agent.start(rng, explores=name == "explore")

@@ -118,12 +118,14 @@ def _read_run(run: str | Path, *, instead: str = "") -> tuple[Path, dict[str, An
     return path, checkpoint.load(path), load_config(path.parent.parent / "config.yaml")
 
 
-def load_agent(run: str | Path, *, device: str | torch.device = "cpu") -> LoadedAgent:
+def load_agent(run: str | Path, *, device: str | torch.device = "cpu", averaged: bool = True) -> LoadedAgent:
     """Load a trained agent, as evaluation saw it: by its steady averages.
 
     Args:
         run: run directory (its newest checkpoint is taken), or a checkpoint file inside one.
         device: where the networks run.
+        averaged: if not, it acts by the networks that it collected with. A curious agent's explorer knows no
+            others: its policy, its critics and the keys in its memory belong to them.
 
     Raises:
         CheckpointError: no checkpoint there, or one that cannot be read, or that does not fit `config.yaml`.
@@ -134,7 +136,8 @@ def load_agent(run: str | Path, *, device: str | torch.device = "cpu") -> Loaded
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced
             agent = make_agent(EnvSpec(**state["env_spec"]), config, torch.device(device))
         agent.load_state_dict(state["agent"], optimizers=False)
-        agent.steady.swap()
+        if averaged:
+            agent.steady.swap()
         return LoadedAgent(agent, state["progress"]["frames"])
 
 

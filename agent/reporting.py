@@ -43,6 +43,10 @@ LAYOUT: Mapping[str, Mapping[str, list[Any]]] = {
     "exploration": {
         "visited cells": ["Multiline", ["explore/cells"]],
         "entropy of visits": ["Multiline", ["explore/entropy"]],
+        "bonus and its deviation": ["Multiline", ["curiosity/bonus", "curiosity/deviation"]],
+        "weight of the bonus": ["Multiline", ["curiosity/weight"]],
+        "deviations of values": ["Multiline", ["curiosity/task_deviation", "curiosity/bonus_deviation"]],
+        "cosine of keys with older ones": ["Multiline", ["curiosity/kept"]],
     },
     "control": {
         "planner and policy": ["Multiline", ["train/plan_policy_gap", "train/plan_preferred"]],

@@ -62,11 +62,16 @@ def paint(source: EpisodeStore, target: EpisodeStore, *, has_noise: bool, seed: 
         target.commit(replace(episode, frame=frame))
 
 
-def measure(path: Path, updates: int, seed: int) -> dict[str, float]:
-    """Share of pairs, one state on the right and one on the left, in which the right one is more novel."""
-    store = EpisodeStore(path)
+def measure(path: Path, updates: int, config: Config) -> dict[str, float]:
+    """Share of pairs, one state on the right and one on the left, in which the right one is more novel.
+
+    Args:
+        path: painted episodes.
+        updates: gradient steps of the agent on them.
+        config: of the agent, whose bonus collects nothing here; its seed is that of everything.
+    """
+    store, seed = EpisodeStore(path), config.seed
     reader = EpisodeReader(store)
-    config = Config(mode="explore", curiosity=CuriosityOptions(bonus="contrastive"), seed=seed)
     size = BatchOptions(size=config.training.batch_size)
     data = PretrainConfig(data=(str(path),), method="temporal", seed=seed, batch=size)
     spec = env_spec_of(store.shared, data, int(reader.lengths.max()))
@@ -140,6 +145,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
+    config = Config(mode="explore", curiosity=CuriosityOptions(bonus="contrastive"), seed=options.seed)
     kept = json.loads(RESULT.read_text()) if RESULT.exists() else {"runs": []}
     with tempfile.TemporaryDirectory() as folder:
         record(Path(folder, "plain"), options.episodes, options.seed)
@@ -147,7 +153,7 @@ def main() -> None:
             painted = Path(folder, name)
             source = EpisodeStore(Path(folder, "plain"))
             paint(source, EpisodeStore(painted), has_noise=name == "noise", seed=options.seed)
-            found = measure(painted, options.updates, options.seed)
+            found = measure(painted, options.updates, config)
             facts = {key: value for key, value in vars(options).items() if key != "threads"}
             kept["runs"].append({"screen": name, **facts, **found})
             print(kept["runs"][-1], flush=True)

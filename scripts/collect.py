@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +24,7 @@ from scripts.train import StopFlag
 from scripts.wiring import choose_backend, make_environments, resolve_device
 
 if TYPE_CHECKING:
+    from agent.agent import Agent
     from agent.behaviour import Policy
     from envs.episodes import EpisodeStore
     from envs.rendering import Backend
@@ -76,14 +77,14 @@ def main(arguments: Sequence[str]) -> int:
         0, or 130 or 143 where a signal ended the collection after saving.
     """
     options = _parse(arguments)
-    policy, origin = _policy(options)
+    policies, origin = _policies(options)
     backend = choose_backend(needed=needs_backend(options.task, options.size))
     with make_environments(options, options.envs, size=options.size) as pool:
-        if policy is not None:
+        for policy in policies.values():
             _check_fits(policy, pool.env_spec, str(options.source))
         out = options.out or Path("data", options.task, options.behaviour, f"seed-{options.seed}")
         with held_directory(out, COLLECTION_FILE), StopFlag() as stop:
-            is_done = _collect(options, out, pool, policy, _record(options, pool, origin, backend), stop)
+            is_done = _collect(options, out, pool, policies, _record(options, pool, origin, backend), stop)
     if not is_done:
         print("saved; the same command goes on from the last episode that was complete")
         return 128 + stop.signal_number
@@ -111,26 +112,42 @@ def _parse(arguments: Sequence[str]) -> CollectOptions:
     return options.model_copy(update={"task": checked_task(options)})
 
 
-def _policy(options: CollectOptions) -> tuple[Policy | None, dict[str, Any] | None]:
-    """The agent that acts, and what identifies it."""
+def _policies(options: CollectOptions) -> tuple[dict[str, Policy], dict[str, Any] | None]:
+    """The agents that act, by their behaviours, and what identifies them: they are of one checkpoint.
+
+    Each has networks of its own: the policy the averages, the explorer those that it collected with.
+    """
     if options.source is None:
-        return None, None
+        return {}, None
     import hashlib
 
-    from agent import load_agent
     from agent.behaviour import Policy
-    from agent.loading import find_checkpoint
+    from agent.loading import find_checkpoint, load_agent
 
     path = find_checkpoint(options.source)
-    loaded = load_agent(path, device=str(resolve_device(options.device)))
-    if "explore" in parse_behaviours(options.behaviour):
-        if loaded.agent.config.curiosity.bonus == "none":
-            raise ConfigError(f"{options.source} is not curious: explore needs a run with a curiosity.bonus")
-        curiosity = loaded.agent.config.curiosity
-        loaded.agent.advance(0 if curiosity.weight >= curiosity.final_weight else curiosity.frames)
+    device = str(resolve_device(options.device))
+    policies: dict[str, Policy] = {}
+    frames = 0
+    for name in sorted(AGENTS & parse_behaviours(options.behaviour).keys()):
+        loaded = load_agent(path, device=device, averaged=name != "explore")
+        if name == "explore":
+            _let_explore(loaded.agent, str(options.source))
+        policies[name] = Policy(loaded.agent, options.noise, options.control)
+        frames = loaded.frames
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    origin = {"checkpoint": str(path), "frames": loaded.frames, "sha256": digest}
-    return Policy(loaded.agent, options.noise, options.control), origin
+    return policies, {"checkpoint": str(path), "frames": frames, "sha256": digest}
+
+
+def _let_explore(agent: Agent, source: str) -> None:
+    """Give the bonus the largest weight that it had.
+
+    Raises:
+        ConfigError: the agent is not curious.
+    """
+    curiosity = agent.config.curiosity
+    if curiosity.bonus == "none":
+        raise ConfigError(f"{source} is not curious: explore needs a run with a curiosity.bonus")
+    agent.advance(0 if curiosity.weight >= curiosity.final_weight else curiosity.frames)
 
 
 def _check_fits(policy: Policy, env_spec: EnvSpec, source: str) -> None:
@@ -171,7 +188,7 @@ def _collect(
     options: CollectOptions,
     out: Path,
     pool: Pool,
-    policy: Policy | None,
+    policies: Mapping[str, Policy],
     record: dict[str, Any],
     stop: StopFlag,
 ) -> bool:
@@ -191,7 +208,8 @@ def _collect(
         streams,
         pool.env_spec,
         correlation_frames=options.correlation_frames,
-        policy=policy,
+        policy=policies.get("policy"),
+        explorer=policies.get("explore"),
     )
     versions = {name: str(version) for name, version in record["machine"].items() if name != "renderer"}
     collector = Collector(pool, store, behaviours, streams, versions=versions)

@@ -43,6 +43,8 @@ class CurvesOptions(Options):
     """Task of CSV files that name none, neither in a column nor in their name."""
     action_repeat: str | None = None
     """Frames a step lasts in CSV files with a column step: N, or TASK=N,TASK=N; 1 where steps are frames."""
+    variables: tuple[str, str] | None = None
+    """Two variables of the physics state for heat maps of visits; unset: the first two of each task."""
     allow_mixed: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Pool runs of different MuJoCo versions, looks, sizes, observations, distractors or action repeats."""
     published: str = "all"
@@ -70,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
     _make_directory(options.out)
     if options.inspect:
         study = replace(study, notes=(*study.notes, *_inspect(study)))
-    _write(study, options.out)
+    _write(study, options.out, options.variables)
     return 0
 
 
@@ -194,12 +196,12 @@ def _inspect(study: Study) -> list[Note]:
     return notes
 
 
-def _write(study: Study, out: Path) -> None:
+def _write(study: Study, out: Path, variables: Sequence[str] | None) -> None:
     """Write everything, and print the numbers."""
     from agent.evaluation.comparison import as_text, exports, figure_files, report, visited_states
 
+    explored = visited_states.explore(study, out / "figures", _bar("visits"), variables)
     charts = figure_files.draw_charts(study, out / "figures", _bar("pictures"))
-    explored = visited_states.explore(study, out / "figures", _bar("visits"))
     page = report.make_page(study, charts, explored)
     study = replace(study, notes=(*study.notes, *page.notes))
     visits = exports.plain(visited_states.as_json(explored))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,12 @@ import yaml
 
 from configs.pretrain import PretrainConfig
 from configs.schema import Config
+from envs.episodes import EpisodeStore
 from scripts.bench import BenchOptions
 from scripts.collect import CollectOptions
 from scripts.evaluate import EvaluateOptions
 from scripts.options import parse_config, parse_flags
+from tests.physics import make_episode
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SUITES = yaml.safe_load((BENCHMARKS / "suites.yaml").read_text())
@@ -136,6 +140,30 @@ def test_true_values_go_on_from_any_moment_of_an_episode(scripts: None) -> None:
         np.testing.assert_allclose(found.obs.proprio, info["proprio"], atol=1e-6)
         np.testing.assert_allclose(found.physics, info["physics"], atol=1e-12)
         moment = found
+
+
+def test_the_noise_trap_is_measured_for_every_bonus(
+    scripts: None, tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    """On a screen that shows noise where the cart is on the right, and there alone."""
+    import noise_trap
+
+    plain, painted = (EpisodeStore(tmp_path / name) for name in ("plain", "painted"))
+    physics = np.zeros((13, 4))
+    physics[:, 0] = np.linspace(-1, 1, 13)
+    for _ in range(3):
+        plain.commit(replace(make_episode(physics), frame=np.zeros((13, 3, 32, 32), np.uint8)))
+    noise_trap.paint(plain, painted, has_noise=True, seed=1)
+    screen = painted.read(2).frame[noise_trap.SCREEN]
+    np.testing.assert_array_equal(screen.std(axis=(1, 2, 3)) > 50, physics[:, 0] > 0)
+    assert (screen[physics[:, 0] <= 0] == 128).all()
+    config = tiny_config(mode="explore", curiosity={"bonus": "contrastive", "memory": 50})
+    found = noise_trap.measure(painted.path, updates=2, config=config)
+    assert found.keys() == {*noise_trap.BONUSES, "states_right", "states_left"}
+    assert {"contrastive", "surprise", "knn", "disagreement"} == {*noise_trap.BONUSES}
+    assert all(0 <= found[name] <= 1 for name in noise_trap.BONUSES)
+    states = found["states_right"] + found["states_left"]
+    assert 0 < found["states_right"] < states <= noise_trap.JUDGED * 8 * 3
 
 
 def test_what_curiosity_costs_is_measured_with_and_without_its_bonus(scripts: None) -> None:

@@ -76,10 +76,11 @@ def test_everything_that_explores_learns(make: Make, batches: list[Batch], bonus
     assert all(value.isfinite() for step in metrics for value in step.values())
 
 
+@pytest.mark.parametrize("bonus", BONUSES)
 def test_updates_repeat_bit_for_bit_from_a_saved_state(
-    make: Make, batches: list[Batch], tmp_path: Path
+    make: Make, batches: list[Batch], tmp_path: Path, bonus: str
 ) -> None:
-    agent, other = make(), make(seed=1)
+    agent, other = make(bonus), make(bonus, seed=1)
     train(agent, batches)
     checkpoint.save(tmp_path / "state", agent.state_dict())
     other.load_state_dict(checkpoint.load(tmp_path / "state"))
@@ -126,16 +127,22 @@ def test_what_is_sought_does_not_depend_on_the_scale_of_rewards(make: Make, scal
 def test_the_agent_has_a_share_of_the_episodes_once_rewards_were_seen(
     make: Make, batches: list[Batch]
 ) -> None:
-    dull = [replace(batch, reward=torch.zeros_like(batch.reward)) for batch in batches]
-    for mode, seen, expected in (
-        ("task", dull, [True] * 8),
-        ("task", batches, [True, True, True, False] * 2),
-        ("explore", batches, [True] * 8),
+    dull, same = (
+        [replace(batch, reward=torch.full_like(batch.reward, value)) for batch in batches[:2]]
+        for value in (0.0, 1.0)
+    )
+    for mode, share, seen, expected in (
+        ("task", 0.25, dull, [True] * 8),
+        ("task", 0.25, same, [True] * 8),  # nothing can be done better
+        ("task", 0.25, batches[:2], [True, True, True, False] * 2),
+        ("task", 0.0, batches[:1], [True] * 8),
+        ("task", 1.0, batches[:1], [False] * 8),
+        ("explore", 0.25, batches[:2], [True] * 8),
     ):
-        agent = make(mode=mode, own_share=0.25)
-        train(agent, seen[:2])
+        agent = make(mode=mode, own_share=share)
+        train(agent, seen)
         train(agent, dull)  # what was seen once stays seen
-        assert [agent.explores(episode) for episode in range(8)] == expected, mode
+        assert [agent.explores(episode) for episode in range(8)] == expected, (mode, share)
     assert [make("none").explores(episode) for episode in range(3)] == [True] * 3
 
 

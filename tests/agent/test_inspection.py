@@ -39,6 +39,9 @@ from scripts import cli
 from tests.runs import EVAL_HEADER
 
 T = 11
+PICTURES = {
+    f"inspect/{name}" for name in ("imagination", "plans", "values", "similarity", "visits", "visits-growth")
+}
 
 
 @pytest.fixture
@@ -174,8 +177,12 @@ def test_the_command_draws_pictures(run: Path, capsys: pytest.CaptureFixture[str
             assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 100, f"{name} is empty"
     assert (run / "tensorboard" / "projector_config.pbtxt").exists()
     assert list((run / "tensorboard").rglob("sprite.png"))
-    shown = EventAccumulator(str(run / "tensorboard"), {"images": 0}).Reload().Tags()["images"]
-    assert {"inspect/imagination", "inspect/plans", "inspect/values"} <= set(shown)
+    assert images_of(run) == PICTURES
+
+
+def images_of(run: Path) -> set[str]:
+    """Names under Images in TensorBoard."""
+    return set(EventAccumulator(str(run / "tensorboard"), {"images": 0}).Reload().Tags()["images"])
 
 
 def test_a_comparison_inspects_what_was_not(
@@ -256,6 +263,7 @@ def test_pictures_of_what_is_novel(
     for name in ("bonus.png", "novelty.png"):
         with Image.open(run / "inspect" / name) as image:
             assert min(image.size) > 100
+    assert images_of(run) == PICTURES | {"inspect/bonus", "inspect/novelty"}
 
 
 def test_mistakes_are_named(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -228,15 +228,23 @@ def test_a_stop_at_the_end_of_an_episode(runner: Runner, length: int, stop_after
     assert_same_run(whole, runner.run("stopped"))
 
 
-@pytest.mark.parametrize(("bonus", "mode"), [("contrastive", "task"), ("disagreement", "explore")])
+@pytest.mark.parametrize(
+    ("bonus", "mode"),
+    [("contrastive", "task"), ("surprise", "task"), ("knn", "explore"), ("disagreement", "explore")],
+)
 def test_a_curious_run_goes_on_bit_for_bit(runner: Runner, bonus: str, mode: str) -> None:
-    """Its memory, its normalisation and the weight of its bonus, too, while that changes."""
-    options: dict[str, Any] = {"curiosity": {"bonus": bonus, "memory": 20, "frames": 100}, "mode": mode}
+    """Its memory, its normalisation and the weight of its bonus, too, while that changes with the frames."""
+    options: dict[str, Any] = {"curiosity": {"bonus": bonus, "memory": 20, "frames": 60}, "mode": mode}
+    options["frames"] = 80
     whole = runner.run("whole", **options)
     runner.run("cut", stop_after=45, **options)
     cut = runner.run("cut", **options)
     assert_same_run(whole, cut)
-    assert len({each["curiosity/weight"] for each in records(whole) if "curiosity/weight" in each}) > 3
+    logged = [each for each in records(whole) if "curiosity/weight" in each]
+    before = [each["frames"] - 1 for each in logged]  # the decision that the update followed
+    expected = [1 - 0.9 * min(1, frames / 60) for frames in before]
+    assert [each["curiosity/weight"] for each in logged] == pytest.approx(expected)
+    assert len(set(expected)) > 3
 
 
 def test_learning_that_went_off_is_an_error(runner: Runner) -> None:

@@ -16,6 +16,7 @@ from agent.evaluation.comparison import visited_states
 from agent.evaluation.comparison.report import make_page
 from agent.evaluation.comparison.study import Question, Study, make_study
 from agent.evaluation.comparison.visited_states import MOST_MAPS, explore
+from configs.load import ConfigError
 from envs.episodes import EpisodeStore
 from scripts import cli
 from tests.physics import make_episode
@@ -74,6 +75,36 @@ def test_rows_are_means_over_seeds(runs: Path, tmp_path: Path) -> None:
         assert picture.width > 3 * 400, "three maps side by side"
     (small,) = found.maps
     assert small.caption == f"{PENDULUM}: cpu, seed 1; cpu, seed 2; gpu, seed 1"
+
+
+def test_maps_are_of_the_variables_that_are_asked_for(runs: Path, tmp_path: Path) -> None:
+    """Of tasks that have them; elsewhere of the first two, with a remark. If none has them: an error."""
+    other = write_run(tmp_path / "cart", task="dmc/cartpole-swingup")
+    EpisodeStore(other / "episodes").commit(make_episode(np.zeros((3, 4)), frames=10))
+    study = study_of(runs)
+    found = explore(study, tmp_path / "figures", variables=("hinge.velocity", "hinge"))
+    maps = {each.run.task: [axis.name for axis in each.survey.map.axes] for each in found.visitors}
+    assert maps == {PENDULUM: ["hinge.velocity", "hinge"], "dmc/cartpole-swingup": ["hinge_1", "slider"]}
+    (note,) = found.notes
+    assert "map of visits, dmc/cartpole-swingup: --variables: found hinge.velocity and hinge" in str(note)
+    assert not note.is_loss
+    for names in (("slider", "hinge"), ("hinge", "hinge")):
+        with pytest.raises(ConfigError) as error:
+            explore(study, tmp_path / "nothing", variables=names)
+        text = f"found {' and '.join(names)}: take two of"
+        assert f"dmc/cartpole-swingup: {text} hinge_1, slider, " in str(error.value)
+        assert f"{PENDULUM}: {text} hinge, hinge.velocity" in str(error.value)
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_unknown_variables_are_a_mistake(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--variables", "slider", "hinge", "--resamples", "20", "--out", str(tmp_path / "out")]
+    assert cli.main(["curves", str(runs / "cpu-1"), *flags]) == 2
+    expected = f"--variables: {PENDULUM}: found slider and hinge: take two of hinge, hinge.velocity"
+    assert capsys.readouterr().err == f"nearfar: error: {expected}\n"
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_the_page_has_a_section(runs: Path, tmp_path: Path) -> None:

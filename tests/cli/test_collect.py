@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,8 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from configs.load import load_config
 from envs.episodes import EpisodeStore
+from envs.recording import Episode
+from envs.spec import EnvSpec, Observation
 from scripts import cli
 
 Mistake = Callable[..., str]
@@ -228,7 +233,7 @@ def test_a_policy_is_not_taken_elsewhere(run: Path, tmp_path: Path, mistake: Mis
 
 
 def test_an_explorer_is_that_of_a_curious_run(run: Path, tmp_path: Path, mistake: Mistake) -> None:
-    explore = ("--behaviour", "explore", "--control", "policy", "--episodes", "1", "--no-progress")
+    explore = ("--behaviour", "explore", "--episodes", "1", "--no-progress")
     arguments = ("collect", *explore, "--out", tmp_path / "data")
     text = mistake(*arguments, "--from", run)
     assert f"{run} is not curious: explore needs a run with a curiosity.bonus" in text
@@ -236,12 +241,54 @@ def test_an_explorer_is_that_of_a_curious_run(run: Path, tmp_path: Path, mistake
     debug = ("--preset", "debug+curious", "--training.random-frames", "100", "--training.first-updates", "9")
     curious = str(tmp_path / "curious")
     assert cli.main(["train", "--task", "counting", *debug, *small, "--out", curious]) == 0
-    for behaviour in ("explore", "policy"):
-        out = str(tmp_path / behaviour)
-        assert cli.main(["collect", *explore, "--from", curious, "--behaviour", behaviour, "--out", out]) == 0
-    explored, policy = (EpisodeStore(tmp_path / name).read(0) for name in ("explore", "policy"))
-    assert (explored.info.behaviour, policy.info.behaviour) == ("explore", "policy")
-    assert not np.array_equal(explored.action, policy.action)
+    mixed = ("--behaviour", "explore=1,policy=1", "--episodes", "3", "--no-progress")
+    assert cli.main(["collect", "--from", curious, *mixed, "--out", str(tmp_path / "mixed")]) == 0
+    episodes = [EpisodeStore(tmp_path / "mixed").read(number) for number in range(3)]
+    assert {episode.info.behaviour for episode in episodes} == {"explore", "policy"}
+    for episode in episodes:
+        found = actions_of(Path(curious), episode)
+        for name, actions in found.items():
+            assert np.array_equal(episode.action, actions) == (name == episode.info.behaviour), name
+
+
+def actions_of(run: Path, episode: Episode) -> dict[str, np.ndarray]:
+    """What an agent does at the first observations of an episode.
+
+    `explore`: as it was trained, and collects; `policy`: by its averages. Then each by the other's networks,
+    and the explorer at the end of its schedule.
+    """
+    from agent import checkpoint
+    from agent.controller import Controller
+    from agent.curious import make_agent
+    from agent.seeding import Streams
+
+    path = checkpoint.latest(run / "checkpoints")
+    assert path is not None
+    state, config = checkpoint.load(path), load_config(run / "config.yaml")
+    agent = make_agent(EnvSpec(**state["env_spec"]), config, torch.device("cpu"))
+    agent.load_state_dict(state["agent"])
+    kinds = {
+        "explore": (True, 0, False),
+        "policy": (False, 0, True),
+        "explorer's averages": (True, 0, True),
+        "policy as trained": (False, 0, False),
+        "explorer at the end": (True, config.curiosity.frames, False),
+    }
+    found = {}
+    for name, (collects, frames, averaged) in kinds.items():
+        rng = Streams(1).episode_generator("policy", episode.info.episode)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        controller = Controller(agent, 1, generator, collects=collects)
+        agent.advance(frames)
+        with contextlib.ExitStack() as stack:
+            if averaged:
+                stack.enter_context(agent.steady.acting())
+            actions = []
+            for time in range(len(episode.action)):
+                pixels = np.concatenate([episode.frame[max(0, time - age)] for age in (1, 0)])
+                actions.append(controller.act({0: Observation(pixels, episode.proprio[time])})[0])
+        found[name] = np.stack(actions)
+    return found
 
 
 def test_another_policy_is_another_collection(run: Path, tmp_path: Path, mistake: Mistake) -> None:

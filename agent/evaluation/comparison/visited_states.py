@@ -16,9 +16,11 @@ from agent.evaluation.comparison.records import Curve, Note
 from agent.evaluation.comparison.run_media import Picture, small_png
 from agent.evaluation.comparison.study import Study
 from agent.evaluation.figure_style import looks_of
+from configs.load import ConfigError
 
 if TYPE_CHECKING:
     from agent.evaluation.visits.state_coverage import Survey
+    from envs.episodes import EpisodeStore
 
 MOST_MAPS = 12  # heat maps of a task
 _MAPS_BYTES = 1_000_000  # of the page, for the maps of all tasks
@@ -85,7 +87,10 @@ class Exploration:
 
 
 def explore(
-    study: Study, directory: Path, progress: Callable[[Sequence[Curve]], Iterable[Curve]] = iter
+    study: Study,
+    directory: Path,
+    progress: Callable[[Sequence[Curve]], Iterable[Curve]] = iter,
+    variables: Sequence[str] | None = None,
 ) -> Exploration:
     """Read the episodes of a study's runs, and draw what they visited.
 
@@ -93,8 +98,12 @@ def explore(
         study: whose runs are meant.
         directory: where the pictures go; made where there is one.
         progress: goes through the runs and shows how far it is.
+        variables: names of the two of the heat maps; None, and for tasks without them: the task's first two.
+
+    Raises:
+        ConfigError: no task has these variables, or one is named twice.
     """
-    found, notes = _visitors(study, progress)
+    found, notes = _visitors(study, progress, variables)
     tasks: dict[str, list[Visitor]] = defaultdict(list)
     for visitor in found:
         tasks[visitor.run.task].append(visitor)
@@ -113,30 +122,51 @@ def explore(
 
 
 def _visitors(
-    study: Study, progress: Callable[[Sequence[Curve]], Iterable[Curve]]
+    study: Study,
+    progress: Callable[[Sequence[Curve]], Iterable[Curve]],
+    variables: Sequence[str] | None,
 ) -> tuple[list[Visitor], list[Note]]:
     """Runs with physics states, and what is wrong with their episodes."""
     runs = [run for run in study.run_set.curves if run.directory and _store_of(run).is_file()]
     if not runs:
         return [], []
-    from agent.evaluation.visits.state_coverage import survey  # which imports torch
-    from envs.episodes import EpisodeError, EpisodeStore
+    from envs.episodes import EpisodeError, EpisodeStore  # which imports torch
 
-    visitors, notes = [], []
+    visitors, notes, lacking = [], [], dict[str, str]()
     for run in progress(runs):
         problems: Iterable[str] = ()
         try:
             store = EpisodeStore(_store_of(run).parent)
-            found = survey(store, f"{run.variant}, seed {run.seed}") if len(store) else None
+            found = _survey(run, store, variables, lacking) if len(store) else None
         except (EpisodeError, OSError) as error:
             found, problems = None, [f"{error}; its visits are left out"]
         if found:
             problems = found.problems
             visitors.append(Visitor(run, found))
         notes += [Note(run.source, " ".join(problem.split()), is_loss=False) for problem in problems]
+    if lacking and lacking.keys() == {each.run.task for each in visitors}:
+        raise ConfigError("--variables: " + "; ".join(f"{task}: {why}" for task, why in lacking.items()))
+    notes += [
+        Note(f"map of visits, {task}", f"--variables: {why}; its first two are shown", is_loss=False)
+        for task, why in lacking.items()
+    ]
     order = {variant: place for place, variant in enumerate(study.run_set.variants)}
     visitors.sort(key=lambda each: (each.run.task, order[each.run.variant], each.run.seed))
     return visitors, notes
+
+
+def _survey(
+    run: Curve, store: EpisodeStore, variables: Sequence[str] | None, lacking: dict[str, str]
+) -> Survey | None:
+    """What a run visited, with a map of some variables; where they are not its task's, `lacking` says so."""
+    from agent.evaluation.visits.state_coverage import VariableError, survey
+
+    source = f"{run.variant}, seed {run.seed}"
+    try:
+        return survey(store, source, variables)
+    except VariableError as error:
+        lacking[run.task] = str(error)
+        return survey(store, source)
 
 
 def _store_of(run: Curve) -> Path:
