@@ -115,7 +115,7 @@ def test_memory_is_split(tiny_config: Callable[..., Config], monkeypatch: pytest
     """Of a process that took 100 MiB, 25 are the replay's and 12 the networks'; none is counted twice."""
     mib = torch.zeros(2**18)
     networks = {
-        "model": {"a": torch.zeros(2**20), "b": mib, "again": mib},
+        "model": {"a": torch.zeros(2**20), "b": mib, "again": mib.detach()},
         "optimizers": {"x": [mib.clone()]},
     }
     optimizers = {"policy": {"state": {0: {"step": 3, "exp_avg": torch.zeros(3, 2, 2**18)}}}}

@@ -330,7 +330,7 @@ def test_every_engine_runs_the_same_sweep_file(
         """
         tasks: [counting]
         seeds: [3]
-        options: {frames: 100, size: 32, device: cpu, training: {random_frames: 40, threads: 1}}
+        options: {frames: 100, obs: state, device: cpu, training: {random_frames: 40, threads: 1}}
         variants: {small: debug}
         """
     )
