@@ -105,6 +105,15 @@ class Replay:
         """Slots that hold observations now, or did until their episode was left out, over all lanes."""
         return int(self._filled().sum())
 
+    def occupied_bytes(self, device: torch.device) -> int:
+        """Memory of a device that is taken: of the CPU's, what was written so far."""
+        if device.type != "cpu":
+            return self._frames.nbytes if self._device.type == device.type else 0
+        arrays = [self._proprio, self._action, self._reward, self._terminated, self._time, self._valid]
+        whole = sum(array.nbytes for array in arrays)
+        whole += self._frames.nbytes if self._device.type == "cpu" else 0
+        return whole * self.observations // len(self._valid) + self._episode.nbytes
+
     def start(self, lane: int, obs: Observation) -> int:
         """Record the first observation of an episode.
 

@@ -92,6 +92,10 @@ class CountingEnv(gym.Env):
         """What the entries of the physics state mean."""
         return StateVariable("decision", 0, "position"), StateVariable("episode", 1, "position")
 
+    def frame(self) -> np.ndarray:
+        """Draw the state as it is: uint8 (3, size, size)."""
+        return self._obs()[-3:]
+
     def _obs(self) -> np.ndarray:
         spec = self.env_spec
         steps = [max(0, self._step - age) for age in reversed(range(spec.stack))]

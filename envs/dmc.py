@@ -139,6 +139,10 @@ class DmcEnv(gym.Env):
             self._set_physics(physics)
         return self._info(self._env.task.get_observation(self._physics), 0)
 
+    def frame(self) -> np.ndarray:
+        """Draw the state as it is: uint8 (3, size, size)."""
+        return self._camera.frame()
+
     def draw(self, physics: np.ndarray) -> np.ndarray:
         """The frame of a physics state, uint8 (3, size, size); no episode is running afterwards.
 

@@ -132,6 +132,10 @@ class GymEnv(gym.Env):
         """What the entries of the physics state mean; nothing where there is none."""
         return () if self._physics is None else state_variables(self._physics)
 
+    def frame(self) -> np.ndarray:
+        """Draw the state as it is: uint8 (3, size, size)."""
+        return self._camera.frame()
+
     def close(self) -> None:
         """Free the simulation and its OpenGL context."""
         if self._physics is not None:

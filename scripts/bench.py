@@ -13,6 +13,7 @@ import numpy as np
 import tyro
 
 from configs.schema import CarriedReplay, Config, EncoderMode, EvaluationOptions, LoggingOptions
+from scripts.costs import Costs, memory_mb
 from scripts.options import parse_config
 from scripts.wiring import (
     check_task,
@@ -78,60 +79,63 @@ def measure(config: Config, device: torch.device) -> dict[str, Any]:
     """Fill a small replay with random episodes, then time each part by itself.
 
     Returns:
-        Medians: frames rendered (None where none are) and decisions of the environment a second;
-        milliseconds for sampling, augmenting, an update (without sampling) and acting (one decision of each
-        environment, as training does at its start); updates a second with sampling; the shares of a training
-        step (rendering has one step of the physics in it, augmentation is that of the keys, update the rest);
-        peak memory in MiB, of this process and of the device.
+        Medians: frames drawn (None where none are) and decisions of the environment a second; milliseconds
+        for sampling, augmenting, an update (without sampling) and acting (one decision of each environment,
+        as training does at its start); updates a second with sampling; the shares of a training step, as
+        `Costs.shares`; peak memory in MiB, of this process and of the device; what the peak consists of
+        where the networks are, as `memory_mb`, and shares of it.
     """
     import torch
 
     from agent.curious import make_agent
     from agent.loop import make_replay
-    from agent.update import make_update
 
     with make_task_pool(config, config.envs) as pool:
         check_task(config, pool.env_spec)
         agent = make_agent(pool.env_spec, config, device)
         replay = make_replay(config, pool, device)
         step_s, obs = fill(pool, replay)
+    costs = _costs(config, agent, replay, step_s, obs)
+    rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    cuda_mb = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
+    memory = memory_mb(agent, replay, rss_mb if cuda_mb is None else cuda_mb)
+    return {
+        "env_steps_per_s": config.envs / costs.step,
+        "render_fps": 1 / costs.draw if costs.draw else None,
+        "sample_ms": 1e3 * costs.sample,
+        "augment_ms": 1e3 * costs.augment,
+        "update_ms": 1e3 * costs.update,
+        "act_ms": 1e3 * costs.act,
+        "updates_per_s": 1 / (costs.sample + costs.update),
+        "shares": costs.shares(config.training.updates_per_step * config.envs),
+        "threads": torch.get_num_threads(),
+        "batch_size": config.training.batch_size,
+        "horizon": config.world_model.horizon,
+        "envs": config.envs,
+        "peak_rss_mb": rss_mb,
+        "peak_cuda_mb": cuda_mb,
+        "memory_mb": memory,
+        "memory_shares": {name: mib / sum(memory.values()) for name, mib in memory.items()},
+    }
+
+
+def _costs(config: Config, agent: Agent, replay: Replay, step_s: float, obs: dict[int, Observation]) -> Costs:
+    import torch
+
+    from agent.update import make_update
+
+    device = agent.device
     generator = torch.Generator(device).manual_seed(0)
     rng = np.random.default_rng(0)
     size = config.training.batch_size
     batch = replay.sample(size, rng).to(device)
     controller = make_collector(agent, generator)
     sample_s = _median(lambda: replay.sample(size, rng).to(device), device)
-    augment_s = _median(lambda: agent.model.augment(batch.frames, batch.proprio, generator), device)
+    augment_s = _median(lambda: agent.model.views(batch, generator), device)
     update = make_update(agent, generator)
     update_s = _median(lambda: update(batch), device)
     act_s = _median(lambda: controller.act(obs, config.training.exploration_std), device)
-    per_decision = config.training.updates_per_step * config.envs
-    render_fps = _render_fps(config)
-    draw_s = min(step_s, 1 / render_fps) if render_fps else 0.0
-    parts = {
-        "rendering": draw_s,
-        "physics": step_s - draw_s,
-        "acting": act_s,
-        "sampling": sample_s * per_decision,
-        "augmentation": min(augment_s, update_s) * per_decision,
-        "update": max(0.0, update_s - augment_s) * per_decision,
-    }
-    return {
-        "env_steps_per_s": config.envs / step_s,
-        "render_fps": render_fps,
-        "sample_ms": 1e3 * sample_s,
-        "augment_ms": 1e3 * augment_s,
-        "update_ms": 1e3 * update_s,
-        "act_ms": 1e3 * act_s,
-        "updates_per_s": 1 / (sample_s + update_s),
-        "shares": {name: seconds / sum(parts.values()) for name, seconds in parts.items()},
-        "threads": torch.get_num_threads(),
-        "batch_size": size,
-        "horizon": config.world_model.horizon,
-        "envs": config.envs,
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "peak_cuda_mb": torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None,
-    }
+    return Costs(step_s, _draw_s(config), sample_s, augment_s, update_s, act_s)
 
 
 def make_collector(agent: Agent, generator: torch.Generator) -> Controller:
@@ -182,24 +186,32 @@ def fill(pool: Pool, replay: Replay) -> tuple[float, dict[int, Observation]]:
     return statistics.median(times), obs
 
 
-def _render_fps(config: Config) -> float | None:
-    """Frames drawn a second in one process, each with one step of the physics before it."""
+def _draw_s(config: Config) -> float:
+    """Seconds that a frame takes in one process, median; the physics goes on in between, and is not timed."""
     from envs import make_env
 
     if not config.sees_pixels:
-        return None
-    env = make_env(config.task, size=config.size, look=config.look, distract=config.distract, action_repeat=1)
+        return 0.0
+    env: Any = make_env(
+        config.task,
+        size=config.size,
+        look=config.look,
+        distract=config.distract,
+        action_repeat=1,
+        imports=config.imports,
+    )
     env.reset(seed=0)
     action = np.zeros_like(env.action_space.sample())
     times: list[float] = []
     for _ in range(WARM_UP + REPEATS):
-        start = time.perf_counter()
         *_, terminated, truncated, _ = env.step(action)
-        times.append(time.perf_counter() - start)
         if terminated or truncated:
             env.reset()
+        start = time.perf_counter()
+        env.frame()
+        times.append(time.perf_counter() - start)
     env.close()
-    return 1 / statistics.median(times[WARM_UP:])
+    return statistics.median(times[WARM_UP:])
 
 
 def _median(function: Callable[[], Any], device: torch.device) -> float:
@@ -219,6 +231,9 @@ def _median(function: Callable[[], Any], device: torch.device) -> float:
 def _as_text(result: dict[str, Any]) -> str:
     rows = {name: value for name, value in result.items() if not isinstance(value, dict)}
     rows |= {f"share of {name}": value for name, value in result["shares"].items()}
+    shares = result.get("memory_shares", {})
+    rows |= {f"memory_mb of {name}": value for name, value in result.get("memory_mb", {}).items()}
+    rows |= {f"memory share of {name}": value for name, value in shares.items()}
     pools = result.get("pool_steps_per_s", {})
     rows |= {f"steps_per_s of {count} environments": value for count, value in pools.items()}
     width = max(map(len, rows))

@@ -1,8 +1,8 @@
 """`nearfar doctor`: what this machine has for drawing and learning, and how to mend what is missing.
 
-Exit code 0 where `nearfar train`, started from the same shell, can draw frames, and 1 where it cannot: what
-is wrong then is the machine, not the command line (which would be 2). Faults that only slow a run down leave
-it at 0, so that `nearfar doctor && nearfar train` starts whatever can be started.
+Exit code 0 where `nearfar train`, started from the same shell, can draw frames and import torch, and 1 where
+it cannot: what is wrong then is the machine, not the command line (which would be 2). Faults that only slow a
+run down leave it at 0, so that `nearfar doctor && nearfar train` starts whatever can be started.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def main(arguments: Sequence[str]) -> int:
     """Examine the machine; see `nearfar doctor --help`.
 
     Returns:
-        0 where frames can be drawn, otherwise 1.
+        0 where frames can be drawn and torch can be imported, otherwise 1.
     """
     options = parse_flags(DoctorOptions, "nearfar doctor", arguments)
     found = examine()
     print(json.dumps(found, indent=2) if options.as_json else _as_text(found))
-    return 0 if found["backend"] else 1
+    return 0 if found["backend"] and found["gpu"]["importable"] else 1
 
 
 def examine() -> dict[str, Any]:
@@ -86,9 +86,14 @@ def _as_text(found: dict[str, Any]) -> str:
     lines += ["", *(f"{name:<10}{text}" for name, text in _rows(found)), ""]
     for fault in found["faults"]:
         lines += [f"fault: {fault['fault']}", f"  fix: {fault['fix']}"]
+    return "\n".join([*lines, _verdict(found)])
+
+
+def _verdict(found: dict[str, Any]) -> str:
+    if not found["gpu"]["importable"]:
+        return "training cannot start here"
     used = found["backend"]
-    lines.append(f"training draws with {used}" if used else "training cannot draw frames here")
-    return "\n".join(lines)
+    return f"training draws with {used}" if used else "training cannot draw frames here"
 
 
 def _renderer_lines(report: dict[str, Any], *, used: bool) -> list[str]:

@@ -12,6 +12,9 @@ from scripts.launch import ALLOCATOR
 LOWEST_FREE_GIB = 2
 """A run of 100,000 frames keeps at most 1.2 GiB of them (64 px, no action repeat), and checkpoints."""
 
+TORCH = "torch>=2.10"
+"""What pip is asked for where there is none; as in pyproject.toml."""
+
 _VENDOR_FILE = "/usr/share/glvnd/egl_vendor.d/10_nvidia.json"
 _VENDOR = '{"file_format_version": "1.0.0", "ICD": {"library_path": "libEGL_nvidia.so.0"}}'
 
@@ -35,12 +38,21 @@ def find_faults(found: dict[str, Any]) -> list[Fault]:
         found: facts, as `scripts.doctor.examine` collects them.
     """
     return [
+        *_of_torch(found),
         *_of_rendering(found),
         *_of_versions(found),
         *_of_disk(found),
         *_of_gpu(found),
         *_of_memory(found),
     ]
+
+
+def _of_torch(found: dict[str, Any]) -> Iterator[Fault]:
+    if found["gpu"]["importable"]:
+        return
+    release = str(found["versions"]["torch"] or "").partition("+")[0]
+    fix = f"pip install --force-reinstall torch=={release}" if release else f"pip install '{TORCH}'"
+    yield Fault(found["gpu"]["error"].partition("\n")[0], fix)
 
 
 def _of_rendering(found: dict[str, Any]) -> Iterator[Fault]:
@@ -75,7 +87,7 @@ def _of_disk(found: dict[str, Any]) -> Iterator[Fault]:
 
 def _of_gpu(found: dict[str, Any]) -> Iterator[Fault]:
     gpu = found["gpu"]
-    if gpu["installed"] and not gpu["devices"]:
+    if gpu["installed"] and not gpu["devices"] and gpu["importable"]:
         yield Fault(f"torch cannot use {gpu['installed'][0]}: {gpu['error']}", _gpu_fix(found))
     drawn_with = next((each for each in found["renderers"] if each["backend"] == found["backend"]), None)
     if (gpu["installed"] or gpu["devices"]) and drawn_with and drawn_with["software"]:

@@ -115,16 +115,16 @@ def gpu() -> dict[str, Any]:
 
     Returns:
         `devices` (name, memory_gib, capability each; empty where torch can use none, and then `error` says
-        why), `cuda` (the version that torch was built for; None: a build without), `driver` (its version)
-        and `installed` (names of the GPUs that the driver knows).
+        why), `cuda` (the version that torch was built for; None: a build without), `driver` (its version),
+        `installed` (names of the GPUs that the driver knows), and `importable`, whether torch is.
     """
     driver, installed = _nvidia_smi()
     found: dict[str, Any] = {"devices": [], "error": None, "cuda": None, "driver": driver}
-    found["installed"] = installed
+    found |= {"installed": installed, "importable": True}
     try:
         import torch
     except (ImportError, OSError) as error:  # OSError: a library that torch needs
-        return found | {"error": f"torch cannot be imported: {error}"}
+        return found | {"error": f"torch cannot be imported: {error}", "importable": False}
     found["cuda"] = torch.version.cuda
     try:
         torch.cuda.init()

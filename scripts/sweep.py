@@ -24,7 +24,14 @@ from scripts.live import LiveView
 from scripts.machine import disk
 from scripts.options import parse_flags
 from scripts.run_directory import held_directory, is_held
-from scripts.sweep_engines import EngineName, Resources, make_engine, resources_of
+from scripts.sweep_engines import (
+    EngineName,
+    Resources,
+    check_slurm_flags,
+    fitted_to_ray,
+    make_engine,
+    resources_of,
+)
 from scripts.sweep_file import resolved_sweep, sweep_from_flags
 from scripts.train import StopFlag
 
@@ -47,7 +54,7 @@ class SweepOptions(Options):
     jobs: Positive | None = None
     """Runs at a time; unset: what cores, free memory and GPUs allow, or all of them on a cluster."""
     runs_per_gpu: Positive = 1
-    """Runs that share a GPU."""
+    """Runs that share a GPU; not on Slurm, where each job has its own."""
     engine: EngineName = "local"
     """Where runs are carried out: on this machine, by Slurm (needs submitit), or by Ray (needs ray)."""
     slurm: tuple[str, ...] = ()
@@ -64,6 +71,7 @@ def main(arguments: Sequence[str]) -> int:
         its runs had saved.
     """
     options = parse_flags(SweepOptions, "nearfar sweep", arguments)
+    check_slurm_flags(options.engine, options.slurm)
     out = options.out or Path("runs", "sweeps", Path(options.sweep or "flags").stem)
     asked = sweep_from_flags(
         options.sweep or _saved_in(out),
@@ -78,6 +86,9 @@ def main(arguments: Sequence[str]) -> int:
     if options.dry_run:
         print(_forecast(plan, Ledger.read(out), out, resources))
         return 0
+    if options.engine == "ray":
+        resources = fitted_to_ray(resources, plan.configs.values())
+        plan = make_plan(sweep, threads=resources.threads)
     with held_directory(out, SWEEP_FILE), StopFlag() as stop:
         records = _carry_out(sweep, plan, out, resources, options, stop)
     for line in failure_report(records):

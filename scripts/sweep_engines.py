@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,7 @@ from scripts.sweep_file import assignments
 EngineName = Literal["local", "slurm", "ray"]
 
 CLUSTER_THREADS = 4
-"""CPU threads of a run on a cluster, where no number of cores is given by the machine at hand."""
+"""CPU threads of a run on a cluster, where no number of cores is given by the machine at hand; at most."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,10 @@ class Resources:
             return bool(self.gpus) and config.device != "cpu"
         return config.device == "cuda" or (config.device == "auto" and "gpu" in config.preset.split("+"))
 
+    def gpus_per_run(self, configs: Iterable[Config]) -> float:
+        """What each run of a cluster is given: a GPU, or a part of it, where one of the variants needs it."""
+        return 1 / self.runs_per_gpu if any(map(self.on_gpu, configs)) else 0
+
 
 def resources_of(sweep: Sweep, engine: EngineName, *, jobs: int | None, runs_per_gpu: int) -> Resources:
     """What this machine or a cluster can give to each run.
@@ -61,12 +65,26 @@ def resources_of(sweep: Sweep, engine: EngineName, *, jobs: int | None, runs_per
         runs_per_gpu: runs that share a GPU.
 
     Raises:
-        ConfigError: more runs at a time than the GPUs may take.
+        ConfigError: more runs at a time than the GPUs may take, or they are to share GPUs where they cannot.
     """
+    if engine == "slurm" and runs_per_gpu > 1:
+        raise ConfigError(
+            f"--runs-per-gpu {runs_per_gpu} is not for --engine slurm: each job has its own GPU"
+        )
     configs = [sweep.config_of(variant) for variant in sweep.variants]
     runs = len(sweep.tasks) * len(sweep.seeds) * len(configs)
-    if engine != "local":
-        return Resources(jobs or runs, CLUSTER_THREADS, runs_per_gpu=runs_per_gpu, on_cluster=True)
+    if engine == "local":
+        resources = _of_this_machine(sweep, configs, runs, jobs=jobs, runs_per_gpu=runs_per_gpu)
+    else:
+        resources = Resources(jobs or runs, CLUSTER_THREADS, runs_per_gpu=runs_per_gpu, on_cluster=True)
+    if runs_per_gpu > 1 and not any(map(resources.on_gpu, configs)):
+        raise ConfigError(f"--runs-per-gpu {runs_per_gpu} does nothing here: no run is on a GPU")
+    return resources
+
+
+def _of_this_machine(
+    sweep: Sweep, configs: Sequence[Config], runs: int, *, jobs: int | None, runs_per_gpu: int
+) -> Resources:
     gpus = machine.visible_gpus() if any(config.device != "cpu" for config in configs) else []
     slots = len(gpus) * runs_per_gpu
     if jobs and gpus and jobs > slots:
@@ -78,6 +96,28 @@ def resources_of(sweep: Sweep, engine: EngineName, *, jobs: int | None, runs_per
     limits = [cores, _that_fit_into_memory(sweep, configs), runs, *([slots] if gpus else [])]
     at_a_time = jobs or max(1, min(limits))
     return Resources(at_a_time, max(1, cores // at_a_time), tuple(gpus), runs_per_gpu)
+
+
+def fitted_to_ray(resources: Resources, configs: Iterable[Config]) -> Resources:
+    """No more threads than the largest machine of the Ray cluster has, or runs would wait for ever.
+
+    Raises:
+        ConfigError: there is no cluster, or no machine of it can hold a run.
+    """
+    from scripts.engines.ray_cluster import most_cpus
+
+    threads = min(resources.threads, most_cpus(resources.gpus_per_run(configs)))
+    return replace(resources, threads=threads)
+
+
+def check_slurm_flags(name: EngineName, slurm: Sequence[str]) -> None:
+    """Refuse parameters of Slurm for another engine.
+
+    Raises:
+        ConfigError: there are some.
+    """
+    if slurm and name != "slurm":
+        raise ConfigError(f"--slurm {slurm[0]} is for --engine slurm, not {name}")
 
 
 def make_engine(
@@ -100,20 +140,18 @@ def make_engine(
     Raises:
         ConfigError: it is not installed, not there, or its parameters are none.
     """
-    if slurm and name != "slurm":
-        raise ConfigError(f"--slurm {slurm[0]} is for --engine slurm, not {name}")
     if name == "local":
         from scripts.engines.local import LocalEngine
 
         return LocalEngine(directory, resources.gpus)
-    on_gpu = any(map(resources.on_gpu, configs))
+    gpus_per_run = resources.gpus_per_run(configs)
     if name == "slurm":
         from scripts.engines.slurm import SlurmEngine
 
-        return SlurmEngine(directory, assignments(slurm, "--slurm"), on_gpu=on_gpu)
+        return SlurmEngine(directory, assignments(slurm, "--slurm"), on_gpu=gpus_per_run > 0)
     from scripts.engines.ray_cluster import RayEngine
 
-    return RayEngine(directory, gpus_per_run=1 / resources.runs_per_gpu if on_gpu else 0)
+    return RayEngine(directory, gpus_per_run=gpus_per_run)
 
 
 def _that_fit_into_memory(sweep: Sweep, configs: Sequence[Config]) -> int:

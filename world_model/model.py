@@ -63,9 +63,15 @@ class WorldModel(nn.Module):
             batch: B windows of H decisions.
             generator: draws the augmentations, on the batch's device.
         """
+        return self.unroll(batch, *self.views(batch, generator))
+
+    def views(
+        self, batch: Batch, generator: torch.Generator
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Two augmentations of a batch: the query and the keys of `unroll`."""
         frames, proprio = self.augment(batch.frames[:, : batch.stack], batch.proprio[:, 0], generator)
         keys = self.augment(batch.frames, batch.proprio, generator)
-        return self.unroll(batch, (frames.flatten(1, 2), proprio), keys)
+        return (frames.flatten(1, 2), proprio), keys
 
     def unroll(self, batch: Batch, query: tuple[Tensor, Tensor], keys: tuple[Tensor, Tensor]) -> Latents:
         """Encode what was augmented, and roll the dynamics out.

@@ -39,8 +39,9 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start a run, with its output appended to its log.
 
-    It leaves the terminal, so that Ctrl-C is for the sweep alone. On Linux it is asked to save and end when
-    the thread that calls this ends, however that happens; elsewhere it goes on.
+    It leaves the terminal, so that Ctrl-C is for the sweep alone, and is deaf to SIGUSR2, as its own workers
+    are. On Linux it is asked to save and end when the thread that calls this ends, however that happens;
+    elsewhere it goes on.
 
     Args:
         command: what to start.
@@ -62,15 +63,19 @@ def spawn(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_stop_with(os.getpid()) if sys.platform == "linux" else None,
+            preexec_fn=_as_run_of(os.getpid()),
         )
 
 
-def _stop_with(parent: int) -> Callable[[], None]:
-    """What a child does before it becomes a run: have the kernel tell it when its parent is no more."""
+def _as_run_of(parent: int) -> Callable[[], None]:
+    """What a child does before it becomes a run, so that it saves when its parent asks, or is no more."""
     libc = ctypes.CDLL(None)  # loaded before the fork: little may be done after it
 
     def prepare() -> None:
+        # Slurm sends it to all processes of a job that is about to end; submitit hears it, and asks them.
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        if sys.platform != "linux":
+            return
         libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))
         if os.getppid() != parent:  # it ended before it could be asked for
             os.kill(os.getpid(), signal.SIGTERM)

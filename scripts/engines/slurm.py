@@ -20,6 +20,10 @@ CLUSTER = "slurm"
 _TIMEOUT_MIN = 24 * 60
 _TIMEOUTS = 100  # a run that needs longer saves, and is submitted again, so often
 _PLACE = "job "
+_OF_THE_RUN = {
+    "cpus_per_task": "give --options training.threads=N",
+    "name": "jobs have the names of their runs",
+}
 
 
 class SlurmEngine:
@@ -105,13 +109,15 @@ def _prefixed(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters as submitit wants them: `slurm_` before those that only Slurm has.
 
     Raises:
-        ConfigError: there is no such parameter.
+        ConfigError: there is no such parameter, or each run has its own.
     """
     import submitit
 
     common = submitit.AutoExecutor._typed_parameters()
     special = submitit.SlurmExecutor._valid_parameters()
     for name in parameters:
+        if name in _OF_THE_RUN:
+            raise ConfigError(f"--slurm {name} cannot be chosen for all jobs: {_OF_THE_RUN[name]}")
         if name not in common and name not in special:
             near = near_names(name, sorted({*common, *special})) or "; additional_parameters takes any other"
             raise ConfigError(f"--slurm {name}: submitit has no such parameter{near}")

@@ -117,6 +117,18 @@ def test_find_ranks_the_truth(agent: Agent, make_episode: Callable[[int], Episod
     assert find(query, gallery, (1, 6)).steps_off == -2
 
 
+def test_a_collapsed_encoder_finds_nothing(agent: Agent, make_episode: Callable[[int], Episode]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    key = F.normalize(torch.randn(1, 37, generator=generator))
+    gallery = [replace(look_at(agent, make_episode(i)), key=key.expand(T + 1, -1)) for i in range(2)]
+    for truth in ((0, 0), (0, 4), (1, T)):
+        assert find(key[0], gallery, truth).rank == 2 * (T + 1)
+    twin = replace(gallery[0], key=gallery[0].key.clone())
+    twin.key[3:] = F.normalize(torch.randn(T - 2, 37, generator=generator))
+    assert find(key[0], [twin], (0, 1)).rank == 3, "as near as two others"
+    assert find(twin.key[5], [twin], (0, 5)).rank == 1
+
+
 def test_candidates_are_worth_what_the_planner_thinks(
     agent: Agent, make_episode: Callable[[int], Episode]
 ) -> None:

@@ -350,6 +350,18 @@ def test_sampling_depends_on_the_generator_alone() -> None:
     assert windows_of(first) != windows_of(replay.sample(32, np.random.default_rng(2)))
 
 
+def test_memory_is_what_was_written() -> None:
+    """The system gives zeroed pages only as they are written; episode numbers are written at once."""
+    replay = make_replay(200, lanes=2)
+    assert replay.occupied_bytes(CPU) == 8 * 200
+    for lane in (0, 1):
+        replay.start(lane, Observation(frame_of(lane), vector_of(lane)))
+    frame, vector, action = 3 * 2 * 2, 2 * 4, 2 * 4
+    slot = frame + vector + action + 4 + 1 + 8 + 1  # reward, terminated, time, whether a window starts there
+    assert replay.occupied_bytes(CPU) == 2 * slot + 8 * 200
+    assert replay.occupied_bytes(torch.device("cuda")) == 0, "its frames are on the CPU"
+
+
 def test_misuse_says_what_is_wrong() -> None:
     with pytest.raises(ValueError, match="capacity 10 over 2 environments is 5 observations each"):
         make_replay(10, lanes=2)

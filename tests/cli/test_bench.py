@@ -30,6 +30,9 @@ def test_every_part_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
     assert (result["device"], result["preset"]) == ("cpu", "debug")
     assert all(result[key] > 0 for key in KEYS - {"device", "preset"})
     assert sum(result["shares"].values()) == pytest.approx(1)
+    assert sum(result["memory_mb"].values()) == pytest.approx(result["peak_rss_mb"])
+    assert sum(result["memory_shares"].values()) == pytest.approx(1)
+    assert min(result["memory_mb"].values()) > 0
     assert result["updates_per_s"] == pytest.approx(1000 / (result["update_ms"] + result["sample_ms"]))
 
 
@@ -38,6 +41,7 @@ def test_text_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert any(line.split() == ["envs", "2"] for line in lines)
     assert any(line.startswith("share of update") for line in lines)
+    assert any(line.startswith("memory share of networks") for line in lines)
 
 
 def test_environments_side_by_side_are_timed_when_asked_for(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,24 @@ def test_text_is_for_people(working: set[str], capsys: pytest.CaptureFixture[str
     text = capsys.readouterr().out
     assert "fault: no backend draws frames; egl: no egl\n  fix: install egl" in text
     assert text.endswith("training cannot draw frames here\n")
+
+
+def test_a_broken_torch_stops_training(
+    working: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('libtorch_cpu.so: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setenv("PATH", str(tmp_path))  # no nvidia-smi either
+    code, found = doctor(capsys)
+    assert code == 1
+    (fault,) = [fault for fault in found["faults"] if "torch" in fault["fault"]]
+    assert "libtorch_cpu.so: cannot open" in fault["fault"]
+    assert fault["fix"].startswith("pip install ")
+    assert main([]) == 1
+    text = capsys.readouterr().out
+    assert f"  fix: {fault['fix']}" in text
+    assert text.endswith("training cannot start here\n")
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)

@@ -1,16 +1,29 @@
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from scripts.faults import find_faults
+from scripts.faults import TORCH, find_faults
 from scripts.launch import ALLOCATOR
 
 EGL = {"backend": "egl", "renderer": "llvmpipe", "software": True, "ok": True, "error": None, "fix": None}
 NO_EGL = EGL | {"renderer": None, "software": None, "ok": False, "error": "no driver", "fix": "install EGL"}
 NO_GLFW = NO_EGL | {"backend": "glfw", "error": "no display", "fix": None}
-NO_GPU: dict[str, Any] = {"devices": [], "error": "no CUDA", "cuda": None, "driver": None, "installed": []}
+NO_GPU: dict[str, Any] = {
+    "devices": [],
+    "error": "no CUDA",
+    "cuda": None,
+    "driver": None,
+    "installed": [],
+    "importable": True,
+}
+NO_TORCH = NO_GPU | {
+    "error": "torch cannot be imported: libcudart.so: not found\nand so on",
+    "importable": False,
+}
 GPU = NO_GPU | {"devices": [{"name": "H200"}], "error": None, "installed": ["H200"]}
 
 
@@ -99,6 +112,25 @@ def test_a_gpu_that_torch_cannot_use(
     hardware = [EGL | {"software": False}]
     found = find_faults(machine(gpu=GPU | {"devices": [], "error": "why", "cuda": cuda}, renderers=hardware))
     assert [(one.fault, one.fix[: len(fix)]) for one in found] == [("torch cannot use H200: why", fix)]
+
+
+@pytest.mark.parametrize(
+    ("version", "fix"),
+    [("2.13.0+cpu", "pip install --force-reinstall torch==2.13.0"), (None, "pip install 'torch>=2.10'")],
+)
+@pytest.mark.parametrize("installed", [[], ["H200"]])
+def test_a_torch_that_cannot_be_imported(installed: list[str], version: str | None, fix: str) -> None:
+    versions = machine()["versions"] | {"torch": version}
+    hardware = [EGL | {"software": False}]
+    found = find_faults(
+        machine(gpu=NO_TORCH | {"installed": installed}, versions=versions, renderers=hardware)
+    )
+    assert found == [("torch cannot be imported: libcudart.so: not found", fix)]
+
+
+def test_the_torch_that_is_asked_for_is_that_of_the_package() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    assert TORCH in project["project"]["dependencies"]
 
 
 def test_what_stops_a_run_comes_first() -> None:

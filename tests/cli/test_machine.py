@@ -97,6 +97,7 @@ def test_gpus_as_the_driver_and_torch_see_them(nvidia_smi: Path, monkeypatch: py
         "cuda": "13.0",
         "driver": "580.65.06",
         "installed": ["NVIDIA H200", "NVIDIA H200"],
+        "importable": True,
     }
 
 
@@ -119,3 +120,4 @@ def test_a_broken_torch_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     found: dict[str, Any] = machine.gpu()
     assert found["cuda"] is None and found["error"].startswith("torch cannot be imported: ")
+    assert found["importable"] is False

@@ -147,6 +147,16 @@ def test_signal_lets_runs_save(tmp_path: Path, number: signal.Signals, code: int
         (["smoke", "--tasks", "walker-wolk"], "did you mean dmc/walker-walk"),
         (["smoke", "--tasks", "walker-walk", "walker_walk"], "dmc/walker-walk is listed twice"),
         (["smoke", "--slurm", "partition=long"], "--slurm partition=long is for --engine slurm"),
+        (["smoke", "--slurm", "qos=low", "--dry-run"], "--slurm qos=low is for --engine slurm, not local"),
+        (
+            ["smoke", "--engine", "slurm", "--options", "device=cuda", "--runs-per-gpu", "2"],
+            "--runs-per-gpu 2 is not for --engine slurm: each job has its own GPU",
+        ),
+        (
+            ["smoke", "--engine", "ray", "--options", "device=cpu", "--runs-per-gpu", "2"],
+            "--runs-per-gpu 2 does nothing here: no run is on a GPU",
+        ),
+        (["smoke", "--options", "device=cpu", "--runs-per-gpu", "3"], "no run is on a GPU"),
         (["dmc100k", "--engine", "slurm"], "give --options device=cuda or device=cpu"),
     ],
 )
@@ -192,8 +202,9 @@ def test_other_options_are_refused(tmp_path: Path, shell: None, mistake: Callabl
 
 
 def test_what_never_began_may_change(tmp_path: Path, shell: None, mistake: Callable[..., str]) -> None:
-    mistake(*flags("fine"), "--out", tmp_path, "--slurm", "partition=long")
-    assert sweep(*flags("fine"), "--out", tmp_path) == 0
+    assert "no Slurm" in mistake(*flags("fine"), "--out", tmp_path, "--engine", "slurm")
+    assert (tmp_path / "sweep.yaml").exists()
+    assert sweep(*flags("fine"), "--options", "device=cpu", "frames=90", "--out", tmp_path) == 0
 
 
 def test_dry_run_starts_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ def test_pixels_decode_to_the_step_and_the_episode() -> None:
         frames = obs.reshape(3, 3, 8, 8)  # (stack, channels, height, width)
         np.testing.assert_array_equal(decode_step(frames), [max(0, step - age) for age in (2, 1, 0)])
         np.testing.assert_array_equal(decode_episode(frames), [7, 7, 7])
+        np.testing.assert_array_equal(env.frame(), frames[-1])
         np.testing.assert_array_equal(info["physics"], [step, 7])
         np.testing.assert_array_equal(info["proprio"], [step, 7])
         if step < 300:

@@ -127,6 +127,7 @@ def test_a_stack_holds_the_oldest_frame_first_and_repeats_the_first_at_a_reset()
         for t, stack in enumerate(stacks):
             expected = [frames[max(0, t - age)] for age in (3, 2, 1, 0)]
             np.testing.assert_array_equal(stack, np.concatenate(expected))
+        np.testing.assert_array_equal(env.get_wrapper_attr("frame")(), frames[-1])
 
 
 def test_observations_share_no_memory() -> None:

@@ -92,7 +92,8 @@ class Match:
 
     Attributes:
         frame: newest frame of the nearest recorded observation, uint8 (3, H, W).
-        rank: place of the observation that really followed, 1 for the nearest of all.
+        rank: place of the observation that really followed, 1 for the nearest of all. Ties are misses, as in
+            `world_model.metrics.retrieval_accuracy`: where all look alike, it is the last.
         steps_off: decisions between the two, where both are of one episode.
     """
 
@@ -115,9 +116,10 @@ def find(query: Tensor, gallery: list[Seen], truth: tuple[int, int]) -> Match:
     nearest = int(cosine.argmax())
     episode = int(np.searchsorted(np.cumsum(counts), nearest, side="right"))
     step = nearest - sum(counts[:episode])
+    rounding = 8 * torch.finfo(cosine.dtype).eps  # equal keys need not give bit-equal products
     return Match(
         frame=gallery[episode].episode.frame[step],
-        rank=1 + int((cosine > cosine[own]).sum()),
+        rank=int((cosine >= cosine[own] - rounding).sum()),
         steps_off=step - truth[1] if episode == truth[0] else None,
     )
 
