@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _POLL_S = 0.2
+_PREEMPTED_GRACE_S = 75.0
+"""For saving before Slurm takes the machine away: told 90 seconds ahead, submitit has to submit again."""
 
 
 def command_of(run: PlannedRun, directory: Path) -> list[str]:
@@ -98,30 +100,31 @@ class RemoteRun:
         Returns:
             The exit code; where it is interrupted, that of a run that was asked to save and end.
         """
-        self._process = spawn(self._command, self._log, threads=self._threads, environment={})
+        process = spawn(self._command, self._log, threads=self._threads, environment={})
+        self._process = process
         try:
             # Not `wait`: what Ray interrupts with does not end a call of the system.
-            while (code := self._process.poll()) is None:
+            while (code := process.poll()) is None:
                 time.sleep(_POLL_S)
             return code
         except KeyboardInterrupt:  # how both engines cancel a job that has begun
-            self._stop()
-            return self._process.wait()
+            self._stop(STOP_GRACE_S)
+            return process.wait()
 
     def checkpoint(self) -> DelayedSubmission:
         """What submitit calls before Slurm takes the machine away: save, and submit the same again."""
         from submitit.helpers import DelayedSubmission
 
-        self._stop()
+        self._stop(_PREEMPTED_GRACE_S)
         self._process = None  # cannot be pickled
         return DelayedSubmission(self)
 
-    def _stop(self) -> None:
+    def _stop(self, grace_s: float) -> None:
         """Ask the process to save and end, and see that it does; also within a handler of signals."""
         if self._process is None:
             return
         self._process.terminate()
-        deadline = time.monotonic() + STOP_GRACE_S
+        deadline = time.monotonic() + grace_s
         while not _has_ended(self._process.pid):
             if time.monotonic() > deadline:
                 self._process.kill()

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
@@ -192,6 +193,23 @@ def test_without_slurm_the_remedy_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match=r"no Slurm here .* --engine local"):
         SlurmEngine(tmp_path, {}, on_gpu=False)
+
+
+def test_a_run_that_does_not_end_in_time_is_killed_while_slurm_still_listens(
+    tmp_path: Path, shell: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scripts.engines.process._PREEMPTED_GRACE_S", 0.3)
+    run = planned("deaf", "trap '' TERM; touch {out}.ready; while :; do sleep 0.02; done")
+    remote = RemoteRun(run, tmp_path)
+    waiting = threading.Thread(target=remote)  # until it is killed
+    waiting.start()
+    while not (tmp_path / f"{run.key}.ready").exists():
+        time.sleep(0.02)
+    started = time.monotonic()
+    remote.checkpoint()
+    assert time.monotonic() - started < 20
+    waiting.join(timeout=20)
+    assert not waiting.is_alive()
 
 
 def test_a_job_saves_and_is_submitted_again_where_its_time_is_up(tmp_path: Path, shell: None) -> None:
