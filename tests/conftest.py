@@ -8,6 +8,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import submitit  # noqa: F401 (it sets up logging anew, which closes the stream of absl's handler, pytest's own)
 import torch
 
 from configs.schema import Config
