@@ -28,14 +28,14 @@ from agent.curious import make_agent
 from agent.loading import Predecessor
 from agent.metering import Meter
 from agent.progress import Progress
-from agent.replay import Replay
 from agent.reporting import Reporter
 from agent.rollout import evaluate
+from agent.run_parts import exploration_std, make_replay
 from agent.seeding import Streams
 from agent.stopping import StopRequest
 from agent.update import make_update
 from agent.warm_start import encoder_learns, start_from_encoder, start_from_run
-from configs.schema import Config, TrainingOptions
+from configs.schema import Config
 from envs.episodes import EpisodeStore
 from envs.recording import EpisodeBuilder
 from envs.spec import Observation, Pool, StepResult, Transition, WorkerError
@@ -399,24 +399,3 @@ class Loop:
         self.streams.load_state_dict(state["streams"])
         self.replay.restore(self.store, state["replay"], carried_store=self.carried_store)
         return self.progress.frames
-
-
-def make_replay(config: Config, pool: Pool, device: torch.device) -> Replay:
-    """The replay that a configuration asks for."""
-    options, model = config.replay, config.world_model
-    return Replay(
-        pool.env_spec,
-        capacity=options.capacity,
-        lanes=pool.count,
-        horizon=model.horizon,
-        pair_share=options.pair_share,
-        min_gap=model.near_window + model.horizon,
-        device=device if options.on_device else torch.device("cpu"),
-    )
-
-
-def exploration_std(options: TrainingOptions, frames: int) -> float:
-    """Deviation of the noise on the behaviour's actions after so many frames."""
-    first, final = options.exploration_std, options.exploration_final_std
-    elapsed = (frames - options.random_frames) / max(1, options.exploration_frames)
-    return first + (final - first) * min(1.0, elapsed)

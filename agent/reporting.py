@@ -25,7 +25,7 @@ from envs.recording import Episode
 _log = logging.getLogger(__name__)
 
 VIDEO_FPS = 25.0
-LAYOUT: Mapping[str, Mapping[str, list[Any]]] = {
+_LAYOUT: Mapping[str, Mapping[str, list[Any]]] = {
     "learning": {
         "return": ["Multiline", ["eval/return_mean", "train/episode_return"]],
         "value against return": ["Multiline", ["eval/start_value", "eval/discounted_return"]],
@@ -43,10 +43,6 @@ LAYOUT: Mapping[str, Mapping[str, list[Any]]] = {
     "exploration": {
         "visited cells": ["Multiline", ["explore/cells"]],
         "entropy of visits": ["Multiline", ["explore/entropy"]],
-        "bonus and its deviation": ["Multiline", ["curiosity/bonus", "curiosity/deviation"]],
-        "weight of the bonus": ["Multiline", ["curiosity/weight"]],
-        "deviations of values": ["Multiline", ["curiosity/task_deviation", "curiosity/bonus_deviation"]],
-        "cosine of keys with older ones": ["Multiline", ["curiosity/kept"]],
     },
     "control": {
         "planner and policy": ["Multiline", ["train/plan_policy_gap", "train/plan_preferred"]],
@@ -55,6 +51,24 @@ LAYOUT: Mapping[str, Mapping[str, list[Any]]] = {
         "environments built again": ["Multiline", ["train/restarts"]],
     },
 }
+_OF_CURIOSITY: Mapping[str, list[Any]] = {
+    "bonus and its deviation": ["Multiline", ["curiosity/bonus", "curiosity/deviation"]],
+    "weight of the bonus": ["Multiline", ["curiosity/weight"]],
+    "deviations of values": ["Multiline", ["curiosity/task_deviation", "curiosity/bonus_deviation"]],
+}
+_OF_MEMORY: Mapping[str, list[Any]] = {
+    "cosine of keys with older ones": ["Multiline", ["curiosity/kept"]],
+}
+
+
+def layout(config: Config) -> dict[str, dict[str, list[Any]]]:
+    """TensorBoard's charts of a run, by category; each has lines in a run of that configuration."""
+    charts = {category: dict(lines) for category, lines in _LAYOUT.items()}
+    if config.curiosity.bonus != "none":
+        charts["exploration"] |= _OF_CURIOSITY
+    if config.curiosity.bonus not in ("none", "disagreement"):
+        charts["exploration"] |= _OF_MEMORY
+    return charts
 
 
 class Reporter:
@@ -91,7 +105,7 @@ class Reporter:
         text = json.dumps(manifest, indent=2)
         write_atomically(self._run_dir / "manifest.json", text)
         frames = self._progress.frames
-        self._logger.layout(LAYOUT)
+        self._logger.layout(layout(self._config))
         self._logger.text("config", f"```yaml\n{dump_yaml(self._config)}\n```", at=frames)
         self._logger.text("manifest", f"```json\n{text}\n```", at=frames)
 

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from agent.curious import CuriousAgent, make_agent
 from agent.explorer import Explorer
-from agent.loop import make_replay
+from agent.run_parts import make_replay
 from agent.update import make_update
 from configs.curiosity import BonusName
 from configs.schema import Config

@@ -230,7 +230,7 @@ def check_distractors(task: str, text: str) -> str:
 
         if task == COUNTING:
             raise DistractorError(f"{task} draws no scene to distract from: use --distract {NO_DISTRACTORS}")
-        folder, _ = split_background(options.background or "easy")
+        folder, _ = split_background(options.background) if options.background else (None, None)
         if folder:
             split_clips(folder)
     return str(options)

@@ -88,7 +88,7 @@ def measure(config: Config, device: torch.device) -> dict[str, Any]:
     import torch
 
     from agent.curious import make_agent
-    from agent.loop import make_replay
+    from agent.run_parts import make_replay
 
     with make_task_pool(config, config.envs) as pool:
         check_task(config, pool.env_spec)
@@ -153,7 +153,7 @@ def measure_pool(config: Config) -> dict[str, float]:
     """Decisions a second of all environments together, by how many `--envs` there are."""
     import torch
 
-    from agent.loop import make_replay
+    from agent.run_parts import make_replay
 
     rates = {}
     for count in POOL_SIZES:

@@ -15,6 +15,7 @@ from agent.actor_critic import ActorCritic
 from agent.agent import Agent
 from agent.controller import Controller
 from agent.curious import CuriousAgent, ExplorationModel, make_agent, weight_after
+from agent.reporting import layout
 from configs.curiosity import BonusName, CuriosityOptions
 from configs.schema import Config
 from envs.spec import EnvSpec, Observation
@@ -266,7 +267,9 @@ def test_it_says_how_novel_things_are(make: Make, batches: list[Batch], bonus: s
     train(agent, batches)
     metrics = agent.diagnose(batches[0], torch.Generator().manual_seed(0))
     assert {"curiosity/bonus", "curiosity/deviation", "curiosity/weight"} <= metrics.keys()
-    assert ("curiosity/kept" in metrics) is (bonus != "disagreement")
+    charts = layout(agent.config)["exploration"]
+    arranged = {tag for _, tags in charts.values() for tag in tags if tag.startswith("curiosity/")}
+    assert arranged == {name for name in metrics if name.startswith("curiosity/")}
     assert all(value.isfinite() for value in metrics.values())
 
 

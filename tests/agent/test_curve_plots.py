@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from agent.evaluation.comparison.study import Question, make_study
 from agent.evaluation.evaluations import Trace
 from agent.evaluation.figure_style import looks_of
 from agent.evaluation.published import PublishedScore, published_scores
+from tests.pictures import keep_axes
 
 FAST = Estimation(resamples=20)
 GRID = np.array([50_000.0, 100_000.0])
@@ -47,17 +47,7 @@ def runs(tasks: Sequence[str], seeds: int) -> RunSet:
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Axes]:
     """Axes of the pictures that a test draws."""
-    found: list[Axes] = []
-    original = curve_plots.picture
-
-    @contextmanager
-    def kept(*arguments: Any, **options: Any) -> Iterator[Any]:
-        with original(*arguments, **options) as (axes, legend):
-            found.append(axes)
-            yield axes, legend
-
-    monkeypatch.setattr(curve_plots, "picture", kept)
-    return found
+    return keep_axes(monkeypatch, curve_plots)
 
 
 def draw(path: Path, scope: Scope, published: Sequence[PublishedScore] = ()) -> str:

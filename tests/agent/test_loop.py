@@ -17,9 +17,10 @@ from torch import Tensor
 
 import envs.supervision
 from agent import checkpoint
-from agent.loop import Loop, exploration_std
+from agent.loop import Loop
 from agent.planners.base import Plan, PlanningModel
 from agent.planners.mppi import MPPI
+from agent.run_parts import exploration_std
 from agent.seeding import Streams
 from configs.schema import Config
 from envs.counting import CountingEnv, decode_episode, decode_step

@@ -64,9 +64,6 @@ def test_charts_are_arranged(tmp_path: Path, config: Config) -> None:
         "train/rank_me",
         "explore/cells",
         "explore/entropy",
-        *(f"curiosity/{name}" for name in ("bonus", "deviation", "weight", "kept")),
-        "curiosity/task_deviation",
-        "curiosity/bonus_deviation",
         "train/plan_policy_gap",
         "time/update_share",
     ):

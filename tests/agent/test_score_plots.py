@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +17,7 @@ from agent.evaluation.comparison.figure_files import draw_charts
 from agent.evaluation.comparison.scores import PROFILE_LEVELS, Estimate, Profile, Scorecard
 from agent.evaluation.comparison.study import Question, make_study
 from agent.evaluation.figure_style import looks_of
+from tests.pictures import keep_axes
 from tests.runs import collected, write_run
 
 ANT = Scope("gym/Ant-v5", ("gym/Ant-v5",), 1.0, {})
@@ -34,17 +32,7 @@ def card(variant: str, value: float, low: float = math.nan, high: float = math.n
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Axes]:
     """Axes of the pictures that a test draws."""
-    found: list[Axes] = []
-    original = score_plots.picture
-
-    @contextmanager
-    def kept(*arguments: Any, **options: Any) -> Iterator[Any]:
-        with original(*arguments, **options) as (axes, legend):
-            found.append(axes)
-            yield axes, legend
-
-    monkeypatch.setattr(score_plots, "picture", kept)
-    return found
+    return keep_axes(monkeypatch, score_plots)
 
 
 @pytest.mark.parametrize(

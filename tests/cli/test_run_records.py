@@ -17,8 +17,9 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
     EventAccumulator,
 )
 
-from agent.reporting import LAYOUT
+from agent.reporting import layout
 from agent.seeding import Streams
+from configs.load import load_config
 from configs.schema import TrainingOptions
 from envs.episodes import EpisodeStore
 from envs.spec import Observation
@@ -58,7 +59,7 @@ def test_episodes_are_those_of_the_flags(run: Path) -> None:
 
 def test_every_chart_of_tensorboard_has_its_lines(run: Path) -> None:
     tags = EventAccumulator(str(run / "tensorboard")).Reload().Tags()
-    for charts in LAYOUT.values():
+    for charts in layout(load_config(run / "config.yaml")).values():
         for title, (_, patterns) in charts.items():
             for pattern in patterns:
                 assert any(re.fullmatch(pattern, tag) for tag in tags["scalars"]), (title, pattern)
