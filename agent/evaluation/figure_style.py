@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +136,33 @@ def shortened(text: str) -> str:
     text = " ".join(text.split())
     text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
     return f" {text}" if text.startswith("_") else text
+
+
+@lru_cache(maxsize=1024)
+def fitted(text: str, inches: float, size: float) -> str:
+    """A name as it fits beside the axes: what is too long loses its middle, since names often begin alike.
+
+    Args:
+        text: the name.
+        inches: room for it.
+        size: of its letters, in points.
+    """
+    text, kept = " ".join(text.split()), len(text)
+    cut = text
+    while _inches(cut, size) > inches and kept > 2:
+        kept -= 1
+        cut = f"{text[: kept // 2].rstrip()}…{text[-((kept + 1) // 2) :].lstrip()}"
+    return cut
+
+
+def _inches(text: str, size: float) -> float:
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    if not text:
+        return 0.0
+    path = TextPath((0, 0), text, prop=FontProperties(family=_STYLE["font.family"], size=size))  # type: ignore[arg-type]
+    return float(path.get_extents().width) / 72
 
 
 def short_count(value: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from agent.evaluation.comparison import score_plots
 from agent.evaluation.comparison.aggregation import Scope
 from agent.evaluation.comparison.curve_intervals import Estimation
 from agent.evaluation.comparison.figure_files import draw_charts
-from agent.evaluation.comparison.scores import PROFILE_LEVELS, Estimate, Profile, Scorecard
+from agent.evaluation.comparison.scores import PROFILE_LEVELS, Comparison, Estimate, Profile, Scorecard
 from agent.evaluation.comparison.study import Question, make_study
 from agent.evaluation.figure_style import looks_of
 from tests.pictures import keep_axes
@@ -69,6 +70,47 @@ def test_bars_and_intervals_are_whole(
             assert found == end
         elif end:
             assert 0.01 < (found - end) / (high - low) * math.copysign(1, found - (low + high) / 2) < 0.1
+
+
+LONG = (
+    "cpu, objective augmentation, imagination after updates 1500",
+    "cpu, objective augmentation, imagination after updates 3000",
+    "WWWWWWWWWWWWWWWWWWWWWWWWWWWWWW",
+    "$x$",
+)
+
+
+def labels_of(axes: Axes) -> list[str]:
+    """Those of the y-axis, which lie within the picture and not over one another."""
+    axes.figure.canvas.draw()
+    labels = axes.get_yticklabels()
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(box.x0 >= 0 and box.x1 <= axes.get_window_extent().x0 for box in boxes)
+    assert not any(first.overlaps(second) for first, second in combinations(boxes, 2))
+    return [label.get_text() for label in labels]
+
+
+def test_long_names_stay_apart_and_in_the_picture(drawn: list[Axes], tmp_path: Path) -> None:
+    cards = [card(name, 10) for name in LONG]
+    score_plots.draw_bars(tmp_path / "bars", WALKER, 1e5, "frames", cards, {}, looks_of(LONG))
+    pairs = [Comparison(first, second, Estimate(0.5), None) for first, second in combinations(LONG, 2)]
+    score_plots.draw_improvement(tmp_path / "pairs", WALKER, 1e5, "frames", pairs)
+    bars, improvement = (labels_of(axes) for axes in drawn)
+    assert [(label[:3], label[-4:]) for label in bars] == [
+        ("cpu", "1500"),
+        ("cpu", "3000"),
+        ("WWW", "WWWW"),
+        ("$x$", "$x$"),
+    ]
+    assert len(set(improvement)) == 6
+    first, second = improvement[0].split("\n")
+    assert first.endswith("1500") and second.startswith("> cpu") and second.endswith("3000")
+
+
+def test_short_names_are_whole(drawn: list[Axes], tmp_path: Path) -> None:
+    pairs = [Comparison("contrastive", "predictive", Estimate(0.5), None)]
+    score_plots.draw_improvement(tmp_path / "pairs", WALKER, 1e5, "frames", pairs)
+    assert labels_of(drawn[0]) == ["contrastive > predictive"]
 
 
 def test_bands_of_profiles_are_called_pointwise(tmp_path: Path) -> None:

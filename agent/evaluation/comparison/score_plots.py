@@ -11,12 +11,23 @@ import numpy as np
 from agent.evaluation.comparison.aggregation import Scope, scale_of
 from agent.evaluation.comparison.grid import Axis
 from agent.evaluation.comparison.scores import PROFILE_LEVELS, Comparison, Profile, Scorecard
-from agent.evaluation.figure_style import GREY, INK, Look, band_key, picture, short_count, short_time
+from agent.evaluation.figure_style import (
+    GREY,
+    INK,
+    Look,
+    band_key,
+    fitted,
+    picture,
+    short_count,
+    short_time,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+_BAR_NAMES, _PAIR_NAMES, _GAP = 1.7, 2.05, 0.12  # inches: room for names, and between them and the axes
+_PAIR_SIZE = 9.5  # points
 _MOST_INCHES = 300.0  # pictures have fewer than 2^16 pixels a side: beyond, rows get narrower
 
 
@@ -44,7 +55,8 @@ def draw_bars(
     values = [*(card.numbers["mean"].value for card in cards), *published.values()]
     colours = [*(looks[card.variant][0] for card in cards), *([GREY] * len(published))]
     title = f"{scope.title}, {_at_text(at, axis)}"
-    with picture(path, title, rows=0, height=0.29 * len(names) + 0.1, left=1.75, right=0.5) as (axes, _):
+    height = 0.29 * len(names) + 0.1
+    with picture(path, title, rows=0, height=height, left=_BAR_NAMES + _GAP, right=0.5) as (axes, _):
         rows = np.arange(len(names))[::-1]
         bars = axes.barh(rows, values, height=0.68, color=colours, alpha=0.85)
         for bar in bars[len(cards) :]:
@@ -80,7 +92,7 @@ def _at_text(at: float, axis: Axis) -> str:
 
 
 def _label_rows(axes: Axes, rows: Iterable[int], names: Sequence[str]) -> None:
-    axes.set_yticks(list(rows), [name if len(name) <= 22 else f"{name[:21]}…" for name in names])
+    axes.set_yticks(list(rows), [fitted(name, _BAR_NAMES, 10) for name in names], parse_math=False)
     axes.tick_params(axis="y", labelsize=10)
     axes.grid(visible=False, axis="y")
 
@@ -116,23 +128,27 @@ def draw_improvement(
 ) -> None:
     """Probability that a run of one variant beats one of another; arguments as those of `draw_bars`."""
     title = f"{scope.title}, {_at_text(at, axis)}"
-    height = min(0.34 * len(comparisons) + 0.15, _MOST_INCHES)
-    with picture(path, title, rows=0, height=height, left=2.15) as (axes, _):
+    labels = [_pair(comparison) for comparison in comparisons]
+    row_height = 0.44 if any("\n" in label for label in labels) else 0.34
+    height = min(row_height * len(comparisons) + 0.15, _MOST_INCHES)
+    with picture(path, title, rows=0, height=height, left=_PAIR_NAMES + _GAP) as (axes, _):
         rows = list(range(len(comparisons)))[::-1]
         for row, comparison in zip(rows, comparisons, strict=True):
             found = comparison.improvement
             axes.plot([found.low, found.high], [row, row], color=INK, linewidth=1.6)
             axes.plot(found.value, row, "o", color=INK, markersize=6, clip_on=False, zorder=5)
         axes.axvline(0.5, color=GREY, linewidth=1.0, linestyle="--")
-        axes.set_yticks(rows, [_pair(each) for each in comparisons])
-        axes.tick_params(axis="y", labelsize=9.5)
+        axes.set_yticks(rows, labels, parse_math=False)
+        axes.tick_params(axis="y", labelsize=_PAIR_SIZE)
         axes.set_xlim(0, 1)
         axes.set_ylim(-0.6, len(comparisons) - 0.4)
         axes.set_xlabel("probability; line: 95% interval", fontsize=11)
 
 
 def _pair(comparison: Comparison) -> str:
-    first, second = (
-        name if len(name) <= 13 else f"{name[:12]}…" for name in (comparison.first, comparison.second)
-    )
-    return f"{first} > {second}"
+    """Both names, on a line each where one does not take them."""
+    whole = f"{comparison.first} > {comparison.second}"
+    if fitted(whole, _PAIR_NAMES, _PAIR_SIZE) == whole:
+        return whole
+    first, second = fitted(comparison.first, _PAIR_NAMES, _PAIR_SIZE), f"> {comparison.second}"
+    return f"{first}\n{fitted(second, _PAIR_NAMES, _PAIR_SIZE)}"
