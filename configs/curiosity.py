@@ -26,6 +26,8 @@ class CuriosityOptions(Options):
     """Share of the training episodes in which the agent does its task itself, once rewards were seen."""
     memory: Annotated[int, Field(gt=0, le=10_000_000)] = 4096
     """Keys of past states that a state is compared with (contrastive, surprise, knn)."""
+    planning_memory: Positive = 2048
+    """Of these, how many at most, evenly spaced, imagined states are compared with: plans ask often."""
     temperature: PositiveFloat = 0.1
     """Divides the cosines of keys (contrastive, surprise)."""
     near: Share = 0.7

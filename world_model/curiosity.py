@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -117,18 +118,24 @@ class MemoryBonus(Bonus):
         self.near_window = model.near_window
         self.memory = KeyQueue(options.memory, key_dim)
         self._newest = 0
+        self._stride = math.ceil(options.memory / options.planning_memory)
+
+    def places(self, arrivals: Arrivals) -> slice:
+        """Places of memory that arrivals are compared with: all, or some evenly spaced ones."""
+        return slice(None, None, self._stride if arrivals.is_imagined else 1)
 
     def products(self, arrivals: Arrivals, vector: Tensor) -> Tensor:
-        """Products of a vector for each arrival, (N, P), with memory, (N, M); -inf where it says nothing.
+        """Products of a vector for each arrival, (N, P), with keys at `places`, (N, M); -inf for none.
 
         That is an empty place, the arrival itself, and what was seen just before and after it.
         """
-        key, episode = self.memory.key, self.memory.episode
         if arrivals.is_imagined:  # is near nothing in time: one row serves all, and plans ask often
+            places = self.places(arrivals)
+            key, episode = self.memory.key[places], self.memory.episode[places]
             nothing = key.new_zeros(len(key)).masked_fill(episode == EMPTY, -torch.inf)
             return torch.addmm(nothing, vector, key.T)
         own = self.memory.is_near(arrivals.episode, arrivals.time, self.near_window)
-        return (vector @ key.T).masked_fill(own, -torch.inf)
+        return (vector @ self.memory.key.T).masked_fill(own, -torch.inf)
 
     def remember(self, key: Tensor, episode: Tensor, time: Tensor) -> None:
         """Keys of unit length."""
@@ -152,14 +159,16 @@ class ContrastiveBonus(MemoryBonus):
 
     r = log(1 + exp(1/τ) / Σ_m exp(k·m/τ)), minus the log-probability that a softmax over the state itself
     and memory gives to memory: near zero among copies, large where nothing is alike. A memory that is not
-    full yet counts as if it were, of more such keys; one that holds nothing, as one orthogonal key.
+    full yet counts as if it were, of more such keys, and so does a part of it; one that holds nothing counts
+    as one orthogonal key.
     """
 
     @torch.no_grad()
     def forward(self, arrivals: Arrivals) -> Tensor:
         """In nats, from 0 to about 1/τ."""
         logits = self.products(arrivals, arrivals.key / self.options.temperature)
-        missing = len(self.memory.episode) / (self.memory.episode != EMPTY).sum().clamp_min(1)
+        held = self.memory.episode[self.places(arrivals)] != EMPTY
+        missing = len(self.memory.episode) / held.sum().clamp_min(1)
         matched = (logits.logsumexp(dim=1) + missing.log()).clamp_min(0)
         return F.softplus(1 / self.options.temperature - matched)
 
@@ -203,6 +212,8 @@ class SurpriseBonus(MemoryBonus):
 class KnnBonus(MemoryBonus):
     """Distance to the nearest keys in memory: log(1 + mean distance), a particle estimate of entropy.
 
+    In a part of memory, as large a part of the nearest: they are as far away.
+
     Source: APT, Liu and Abbeel 2021, arXiv:2103.04551, eq. 5, in the space of keys.
     """
 
@@ -210,7 +221,9 @@ class KnnBonus(MemoryBonus):
     def forward(self, arrivals: Arrivals) -> Tensor:
         """From 0 to log 3."""
         cosine = self.products(arrivals, arrivals.key)
-        nearest = cosine.topk(min(self.options.neighbours, cosine.shape[1]), dim=1).values
+        share = cosine.shape[1] / len(self.memory.key)
+        neighbours = min(math.ceil(self.options.neighbours * share), cosine.shape[1])
+        nearest = cosine.topk(neighbours, dim=1).values
         nearest = nearest.clamp_min(-1.0)  # as far as unit vectors can be, where memory has too few
         return (2 - 2 * nearest).clamp_min(0).sqrt().mean(dim=1).log1p()
 

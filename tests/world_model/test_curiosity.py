@@ -90,6 +90,29 @@ def test_contrastive_equals_its_formula() -> None:
     np.testing.assert_allclose(bonus(arrivals(new)).numpy(), expected, rtol=1e-4)
 
 
+def test_what_is_imagined_is_compared_with_a_part_of_memory() -> None:
+    """40 places, of which every third is looked at; 30 of them hold a key."""
+    past, new = unit(30, P, seed=1), unit(N, P, seed=2)
+    imagined = replace(arrivals(new), episode=torch.full((N,), EMPTY), is_imagined=True)
+    contrastive = make(ContrastiveBonus, planning_memory=16)
+    remember(contrastive, past)
+    expected = [
+        math.log(1 + math.exp(10) / (40 / 10 * sum(math.exp(10 * cosine(key, other)) for other in past[::3])))
+        for key in new
+    ]
+    np.testing.assert_allclose(contrastive(imagined).numpy(), expected, rtol=1e-4)
+    nearest = make(KnnBonus, planning_memory=16, neighbours=4)  # 14 of 40 places: 2 of 4 neighbours
+    remember(nearest, past)
+    expected = [
+        math.log(1 + sum(sorted(float((key - other).norm()) for other in past[::3])[:2]) / 2) for key in new
+    ]
+    np.testing.assert_allclose(nearest(imagined).numpy(), expected, rtol=1e-4)
+    for kind in (ContrastiveBonus, KnnBonus):
+        whole = make(kind, planning_memory=40)
+        remember(whole, past)
+        torch.testing.assert_close(whole(imagined), whole(replace(imagined, is_imagined=False)))
+
+
 def test_a_state_is_no_match_of_itself_or_its_neighbours() -> None:
     bonus, past = make(ContrastiveBonus), unit(30, P, seed=1)
     remember(bonus, past, episode=4)
