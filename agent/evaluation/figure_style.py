@@ -149,13 +149,14 @@ def fitted(text: str, inches: float, size: float) -> str:
     """
     text, kept = " ".join(text.split()), len(text)
     cut = text
-    while _inches(cut, size) > inches and kept > 2:
+    while inches_of(cut, size) > inches and kept > 2:
         kept -= 1
         cut = f"{text[: kept // 2].rstrip()}…{text[-((kept + 1) // 2) :].lstrip()}"
     return cut
 
 
-def _inches(text: str, size: float) -> float:
+def inches_of(text: str, size: float) -> float:
+    """Width of a line of text, of letters of that many points."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 

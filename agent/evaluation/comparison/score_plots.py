@@ -17,6 +17,7 @@ from agent.evaluation.figure_style import (
     Look,
     band_key,
     fitted,
+    inches_of,
     picture,
     short_count,
     short_time,
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-_BAR_NAMES, _PAIR_NAMES, _GAP = 1.7, 2.05, 0.12  # inches: room for names, and between them and the axes
-_PAIR_SIZE = 9.5  # points
+_BAR_NAMES, _PAIR_NAMES = 1.7, 2.05  # inches that names take at most
+_BAR_SIZE, _PAIR_SIZE = 10.0, 9.5  # points
+_GAP = 0.2  # inches around names
 _MOST_INCHES = 300.0  # pictures have fewer than 2^16 pixels a side: beyond, rows get narrower
 
 
@@ -55,8 +57,9 @@ def draw_bars(
     values = [*(card.numbers["mean"].value for card in cards), *published.values()]
     colours = [*(looks[card.variant][0] for card in cards), *([GREY] * len(published))]
     title = f"{scope.title}, {_at_text(at, axis)}"
-    height = 0.29 * len(names) + 0.1
-    with picture(path, title, rows=0, height=height, left=_BAR_NAMES + _GAP, right=0.5) as (axes, _):
+    labels = [fitted(name, _BAR_NAMES, _BAR_SIZE) for name in names]
+    height, left = 0.29 * len(names) + 0.1, _room(labels, _BAR_SIZE)
+    with picture(path, title, rows=0, height=height, left=left, right=0.5) as (axes, _):
         rows = np.arange(len(names))[::-1]
         bars = axes.barh(rows, values, height=0.68, color=colours, alpha=0.85)
         for bar in bars[len(cards) :]:
@@ -64,7 +67,8 @@ def draw_bars(
         for row, card in zip(rows, cards, strict=False):
             mean = card.numbers["mean"]
             axes.plot([mean.low, mean.high], [row, row], color=INK, linewidth=1.3, solid_capstyle="butt")
-        _label_rows(axes, rows, names)
+        _label_rows(axes, rows, labels, _BAR_SIZE)
+        axes.grid(visible=False, axis="y")
         scale = scale_of(scope.tasks[0])
         axes.set_xlim(*_bar_limits(values, cards, scale / scope.scale if scale else None))
         if axes.get_xlim()[0] < 0:
@@ -91,10 +95,14 @@ def _at_text(at: float, axis: Axis) -> str:
     return f"after {short_time(at)}" if axis == "seconds" else f"at {short_count(at)} {axis}"
 
 
-def _label_rows(axes: Axes, rows: Iterable[int], names: Sequence[str]) -> None:
-    axes.set_yticks(list(rows), [fitted(name, _BAR_NAMES, 10) for name in names], parse_math=False)
-    axes.tick_params(axis="y", labelsize=10)
-    axes.grid(visible=False, axis="y")
+def _room(labels: Sequence[str], size: float) -> float:
+    """Inches that labels of rows take, and what stands between them and the axes."""
+    return max(inches_of(line, size) for label in labels for line in label.splitlines() or [""]) + _GAP
+
+
+def _label_rows(axes: Axes, rows: Iterable[int], labels: Sequence[str], size: float) -> None:
+    axes.set_yticks(list(rows), labels, parse_math=False)
+    axes.tick_params(axis="y", labelsize=size)
 
 
 def draw_profiles(
@@ -131,15 +139,14 @@ def draw_improvement(
     labels = [_pair(comparison) for comparison in comparisons]
     row_height = 0.44 if any("\n" in label for label in labels) else 0.34
     height = min(row_height * len(comparisons) + 0.15, _MOST_INCHES)
-    with picture(path, title, rows=0, height=height, left=_PAIR_NAMES + _GAP) as (axes, _):
+    with picture(path, title, rows=0, height=height, left=_room(labels, _PAIR_SIZE)) as (axes, _):
         rows = list(range(len(comparisons)))[::-1]
         for row, comparison in zip(rows, comparisons, strict=True):
             found = comparison.improvement
             axes.plot([found.low, found.high], [row, row], color=INK, linewidth=1.6)
             axes.plot(found.value, row, "o", color=INK, markersize=6, clip_on=False, zorder=5)
         axes.axvline(0.5, color=GREY, linewidth=1.0, linestyle="--")
-        axes.set_yticks(rows, labels, parse_math=False)
-        axes.tick_params(axis="y", labelsize=_PAIR_SIZE)
+        _label_rows(axes, rows, labels, _PAIR_SIZE)
         axes.set_xlim(0, 1)
         axes.set_ylim(-0.6, len(comparisons) - 0.4)
         axes.set_xlabel("probability; line: 95% interval", fontsize=11)
