@@ -31,7 +31,9 @@ _OF_THE_REPLAY = {"queue", "memory"}  # keys bear numbers of episodes, others he
 _SHAPING = tuple(
     f"world_model.{name}" for name in ("objective", "hidden_dim", "projection_dim", "similarity")
 )
-_SHAPING_THE_TASK = ("world_model.bins", "actor_critic.critics", "curiosity.members")
+_SHAPING_THE_TASK = (
+    "world_model.bins", "actor_critic.critics", "curiosity.members", "curiosity.member_dim"
+)  # fmt: skip
 
 
 def check_encoder_fits(facts: EncoderFacts, env_spec: EnvSpec, config: Config) -> None:

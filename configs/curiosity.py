@@ -36,6 +36,8 @@ class CuriosityOptions(Options):
     """Nearest keys whose distance counts (knn)."""
     members: Annotated[int, Field(ge=2, le=100)] = 5
     """Models in the ensemble (disagreement)."""
+    member_dim: Positive = 128
+    """Width of their hidden layers: all of them look at every imagined step."""
     clip: PositiveFloat = 5.0
     """Largest distance of a bonus from its running mean, in deviations."""
     extra_updates: NonNegative = 1

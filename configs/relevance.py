@@ -76,10 +76,12 @@ CONDITIONS: dict[str, Condition] = {
     "curiosity.clip": _CURIOUS,
     "curiosity.extra_updates": _CURIOUS,
     "curiosity.memory": _bonus("contrastive", "surprise", "knn"),
+    "curiosity.planning_memory": _bonus("contrastive", "knn"),
     "curiosity.temperature": _bonus("contrastive", "surprise"),
     "curiosity.near": _bonus("surprise"),
     "curiosity.neighbours": _bonus("knn"),
     "curiosity.members": _bonus("disagreement"),
+    "curiosity.member_dim": _bonus("disagreement"),
     "training.encoder_warmup_updates": _WARMED_UP,
 }
 """By the option's path. Those of the planner are not here: `nearfar evaluate --control` may ask for any."""

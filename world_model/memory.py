@@ -46,5 +46,7 @@ class KeyQueue(nn.Module):
         Returns:
             bool (N, size).
         """
-        near = (episode[:, None] == self.episode) & ((time[:, None] - self.time).abs() <= window)
-        return near | (self.episode == EMPTY)
+        # 32 bits hold every episode and time that there is, and take half as long as 64
+        held, held_at = self.episode.int(), self.time.int()
+        near = (episode.int()[:, None] == held) & ((time.int()[:, None] - held_at).abs() <= window)
+        return near | (held == EMPTY)

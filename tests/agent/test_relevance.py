@@ -16,8 +16,9 @@ from envs.spec import EnvSpec
 from scripts.options import parse_config
 from world_model.batch import Batch
 
-# Seen by the loop alone, which their own tests are about.
+# Seen by the loop and the planner alone, which their own tests are about.
 BY_THE_LOOP = {
+    "curiosity.planning_memory",
     "curiosity.own_share",
     "actor_critic.imagination_after_updates",
     "training.encoder_warmup_updates",
@@ -52,6 +53,7 @@ CASES: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     "curiosity.near": (0.01, CURIOUS, CURIOUS | {"curiosity.bonus": "surprise"}),
     "curiosity.neighbours": (3, CURIOUS, CURIOUS | {"curiosity.bonus": "knn"}),
     "curiosity.members": (3, CURIOUS, CURIOUS | {"curiosity.bonus": "disagreement"}),
+    "curiosity.member_dim": (24, CURIOUS, CURIOUS | {"curiosity.bonus": "disagreement"}),
 }
 
 
