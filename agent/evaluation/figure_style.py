@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -157,13 +158,14 @@ def fitted(text: str, inches: float, size: float) -> str:
 
 def inches_of(text: str, size: float) -> float:
     """Width of a line of text, of letters of that many points."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import TextPath
+    from matplotlib.font_manager import FontProperties, findfont, get_font
 
-    if not text:
-        return 0.0
-    path = TextPath((0, 0), text, prop=FontProperties(family=_STYLE["font.family"], size=size))  # type: ignore[arg-type]
-    return float(path.get_extents().width) / 72
+    font = get_font(findfont(FontProperties(family=str(_STYLE["font.family"]))))
+    font.set_size(size, 72)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of letters that the font lacks, drawing warns by itself
+        font.set_text(text)
+    return float(font.get_width_height()[0]) / 64 / 72
 
 
 def short_count(value: float) -> str:

@@ -137,7 +137,7 @@ def test_others_who_act_are_far_better_than_chance(trained: Loop, control: str) 
     assert mean_reward(trained.agent, control) > 0.7
 
 
-@pytest.mark.parametrize("obs", ["state", "pixels+state"])
+@pytest.mark.parametrize("obs", ["state", pytest.param("pixels+state", marks=pytest.mark.slow)])
 def test_it_learns_from_the_tasks_own_vector(obs: str, tmp_path: Path) -> None:
     loop = train(tmp_path, frames=600, obs=obs)
     assert mean_reward(loop.agent, "mppi") > 0.7

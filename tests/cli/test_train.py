@@ -202,7 +202,8 @@ def children(pid: int) -> set[int]:
 def test_several_environments_leave_no_orphans(tmp_path: Path, number: signal.Signals) -> None:
     """And the run goes on with all of them."""
     run, log = tmp_path / "run", tmp_path / "log"
-    arguments = (*DEBUG, "--out", run, "--frames", "4000", "--envs", "2")
+    rare = ("--evaluation.every-frames", "2000")
+    arguments = (*DEBUG, "--out", run, "--frames", "4000", "--envs", "2", *rare)
     process = started(arguments, run, log)
     workers = children(process.pid)
     assert len(workers) >= 2
@@ -212,15 +213,17 @@ def test_several_environments_leave_no_orphans(tmp_path: Path, number: signal.Si
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
         assert time.monotonic() < deadline, "a worker lives on"
         time.sleep(0.05)
-    assert len(evaluations(run)) < 4, "it was still running"
+    assert len(evaluations(run)) < 2, "it was still running"
 
-    assert cli.main([str(argument) for argument in arguments]) == 0
-    assert evaluations(run)[-1]["frames"] == "4000"
+    if number == signal.SIGTERM:
+        assert cli.main([str(argument) for argument in arguments]) == 0
+        assert evaluations(run)[-1]["frames"] == "4000"
 
 
 def test_a_killed_worker_costs_an_episode_only(tmp_path: Path) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
-    process = started((*DEBUG, "--out", run, "--frames", "4000", "--envs", "2"), run, log)
+    rare = ("--evaluation.every-frames", "4000")
+    process = started((*DEBUG, "--out", run, "--frames", "4000", "--envs", "2", *rare), run, log)
     commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children(process.pid)}
     workers = [pid for pid, command in commands.items() if b"spawn_main" in command]
     assert len(workers) == 2
