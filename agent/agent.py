@@ -273,6 +273,7 @@ class Agent:
             "train/rank_me": rank_me(latents.z_key[batch.was_seen].float()),
             "train/q_mean": q.mean(),
             "train/q_target_mean": target[:, 0].mean(),
+            "train/values_clamped": self.actor_critic.two_hot.is_clamped(target)[alive].float().mean(),
             "train/policy_data_gap": (self.act(state[:, 0]) - batch.action[:, 0]).abs().mean(),
         }
 

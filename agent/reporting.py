@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +33,7 @@ _LAYOUT: Mapping[str, Mapping[str, list[Any]]] = {
         "error of the value at the start": ["Multiline", ["eval/value_error"]],
         "losses": ["Multiline", ["loss/.*"]],
         "Q of recorded actions and its target": ["Multiline", ["train/q_mean", "train/q_target_mean"]],
+        "values beyond the bins": ["Multiline", ["train/values_clamped"]],
         "gradient norms": ["Multiline", ["train/gradient_norm_.*"]],
     },
     "representation": {
@@ -122,12 +124,24 @@ class Reporter:
         self.scalars(values)
 
     def evaluation(self, results: Sequence[EpisodeResult], discount: float) -> None:
-        """Write returns, what the critics had promised, and the first episode as a video if it was drawn."""
+        """Write returns, what the critics had promised, and the first episode as a video if it was drawn.
+
+        Discounted returns beyond what the critics can tell apart are warned of.
+        """
         at = self._progress
         returns = [result.episode_return for result in results]
         self._logger.evaluation(at.frames, returns, updates=at.updates, seconds=at.seconds)
         discounted = [result.discounted_return(discount) for result in results]
         promised = [result.start_value for result in results]
+        limit = self._config.world_model.symlog_limit
+        if (most := float(np.abs(discounted).max())) > math.expm1(limit):
+            _log.warning(
+                "%d frames: a discounted return of %.0f is beyond the values that critics can tell apart; "
+                "start again with --world-model.symlog-limit %.1f",
+                at.frames,
+                most,
+                math.ceil(2 * math.log1p(4 * most)) / 2,  # room for four times as much, in steps of 0.5
+            )
         self.scalars(
             {
                 "eval/start_value": float(np.mean(promised)),

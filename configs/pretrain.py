@@ -43,7 +43,7 @@ WINDOWED = ("temporal", "predictive", "reconstruction", "supervised")
 
 
 _COMPARED: tuple[MethodName, ...] = tuple(name for name in get_args(MethodName) if name not in WINDOWED)
-_NEAR_WINDOWS: dict[MethodName, int] = {"simclr": 0, "moco": 0, "triplet": 5, "margin": 5}
+_NEAR_WINDOWS: dict[MethodName, int] = {"simclr": 0, "moco": 0, "clip": 0, "triplet": 5, "margin": 5}
 """Methods with negatives that know where they are from, and their near windows unless another is given."""
 _USED_BY: dict[str, tuple[str, ...]] = {
     "model.horizon": WINDOWED,
@@ -110,7 +110,7 @@ class MethodOptions(Options):
     """Of the distances of triplet and margin."""
     near_window: NonNegative | None = None
     """States of one episode at most this many decisions apart are no negatives; 0: copies of the same state.
-    Unset: 0 for simclr and moco, 5 for triplet and margin."""
+    Unset: 0 for simclr, moco and clip, 5 for triplet and margin."""
     tile: NonNegative = 0
     """Rows of the contrastive losses that are scored at a time; 0: all of them."""
 

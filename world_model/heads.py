@@ -37,6 +37,10 @@ class TwoHot(nn.Module):
         self.bins = bins
         self.register_buffer("centers", symexp(torch.linspace(-limit, limit, bins)), persistent=False)
 
+    def is_clamped(self, value: Tensor) -> Tensor:
+        """Whether values are beyond the outermost bins, which cannot tell them from those there, bool (...)."""
+        return (value < self.centers[0]) | (value > self.centers[-1])
+
     def decode(self, logits: Tensor) -> Tensor:
         """Logits (..., bins) -> mean values (...)."""
         # no matrix product, which autocast would round to bfloat16

@@ -207,6 +207,19 @@ def test_diagnosing_needs_no_episode_as_long_as_a_window(make_agent: MakeAgent, 
     ]
 
 
+def test_share_of_values_beyond_the_bins(make_agent: MakeAgent, batches: list[Batch]) -> None:
+    """Of decisions that were taken: the last two of the second window come after an episode's end."""
+    agent, first = make_agent(), batches[0]
+    rewards, terminated = torch.zeros_like(first.reward), torch.zeros_like(first.terminated)
+    rewards[0, 0], rewards[1, 2] = -2000.0, 2000.0
+    terminated[1] = True
+    batch = replace(first, reward=rewards, terminated=terminated)
+    taken = batch.alive[:, :-1].sum().item()
+    assert taken == rewards.numel() - 2
+    metrics = agent.diagnose(batch, torch.Generator().manual_seed(0))
+    assert metrics["train/values_clamped"].item() == pytest.approx(1 / taken)
+
+
 def test_metrics_are_detached_scalars(make_agent: MakeAgent, batches: list[Batch]) -> None:
     metrics = train(make_agent(), batches)[-1]
     assert all(value.ndim == 0 and not value.requires_grad and value.isfinite() for value in metrics.values())

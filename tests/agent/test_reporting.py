@@ -65,9 +65,23 @@ def test_charts_are_arranged(tmp_path: Path, config: Config) -> None:
         "explore/cells",
         "explore/entropy",
         "train/plan_policy_gap",
+        "train/values_clamped",
         "time/update_share",
     ):
         assert any(fnmatch.fnmatch(written, tag.replace(".*", "*")) for tag in tags), written
+
+
+def test_returns_beyond_what_values_can_say_are_warned_of(
+    tmp_path: Path, tiny_config: Callable[..., Config], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Discounted ones: bins that end at log(1 + x) = 2 reach 6.39."""
+    config = tiny_config(world_model={"symlog_limit": 2.0})
+    with Reporter(tmp_path, config, AT) as reporter:
+        reporter.evaluation([episode(5.0, [4.0, 4.0]), episode(5.0, [-6.3])], discount=0.5)
+        assert not caplog.records
+        reporter.evaluation([episode(5.0, [1.0]), episode(5.0, [-6.0, -6.0])], discount=0.5)
+    assert "40 frames: a discounted return of 9 is beyond" in caplog.text
+    assert "--world-model.symlog-limit 4.0" in caplog.text, "log(1 + 4 x 9) = 3.6"
 
 
 def test_evaluation_is_compared_with_what_was_promised(tmp_path: Path, config: Config) -> None:

@@ -35,6 +35,14 @@ def test_dropped_entries_are_zero_and_the_rest_stays() -> None:
     assert abs(seen.mean() - 0.7) < 0.02
 
 
+def test_long_vectors_have_noise_of_their_own_in_every_entry() -> None:
+    """A window of four states of 348 entries, as Humanoid's are, and one that is longer still."""
+    for size in (348, 5000):
+        noise = views(noise=1.0).vectors(torch.zeros(6, 4, size), torch.arange(6), 0)
+        assert noise.unique().numel() > 0.999 * noise.numel()
+        assert abs(noise.std() - 1) < 0.02
+
+
 def test_a_row_has_its_view_wherever_it_stands() -> None:
     vectors, images = torch.randn(6, 3, 4), torch.randint(0, 256, (6, 6, 16, 16), dtype=torch.uint8)
     row = torch.tensor([5, 900, 2, 7, 30, 1])

@@ -215,15 +215,18 @@ def test_distances(name: str, window: int | None) -> None:
     assert method.losses(rows)["distance"].item() == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("tile", [0, 2])
+@pytest.mark.parametrize("window", [0, 2])
 @pytest.mark.parametrize("temperature", [0.3, 0.001])
-def test_clip_goes_both_ways(temperature: float) -> None:
+def test_clip_goes_both_ways_without_near_states(temperature: float, window: int, tile: int) -> None:
     """The inverse of the temperature is 100 at most, from the first step on."""
     rows, vectors = rows_of("pixels", "state")
-    method = method_of("clip", temperature=temperature)
+    method = method_of("clip", temperature=temperature, near_window=window, tile=tile)
     expected = 0.0
     for query, key in (("pixels", "state"), ("state", "pixels")):
         for i in range(B):
-            others = [vectors[key][m] for m in range(B) if m != i]
+            far = [m for m in range(B) if EPISODE[m] != EPISODE[i] or abs(TIME[m] - TIME[i]) > window]
+            others = [vectors[key][m] for m in far]
             expected += matching(vectors[query][i], vectors[key][i], others, max(temperature, 0.01)) / B / 2
     assert method.losses(rows)["contrast"].item() == pytest.approx(expected, rel=1e-6)
     assert method.metrics(rows)["temperature"].item() == pytest.approx(max(temperature, 0.01), rel=1e-6)

@@ -164,7 +164,7 @@ def test_episodes_that_are_too_short_are_left_out_or_refused() -> None:
         ),
         (
             {"method": "byol", "pairs": {"near_window": 1}},
-            "near_window is for simclr, moco, triplet, margin,",
+            "near_window is for simclr, moco, clip, triplet, margin,",
         ),
         ({"model": {"latent_dim": 20}}, "latent_dim 20 is not a multiple of simnorm_group 8"),
     ],
@@ -186,6 +186,7 @@ def test_options_that_do_not_fit_are_refused(options: dict[str, object], message
         {"method": "byol", "views": {"flip": 0.5}},
         {"method": "simclr", "pairs": {"near_window": 0}},
         {"method": "moco", "pairs": {"near_window": 3, "moco": "v3"}},
+        {"method": "clip", "pairs": {"near_window": 0}},
     ],
 )
 def test_options_that_change_something_are_let_pass(options: dict[str, object]) -> None:

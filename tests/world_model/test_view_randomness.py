@@ -60,6 +60,15 @@ def test_every_argument_of_keyed_numbers_matters() -> None:
     assert every.unique().numel() > 0.999 * every.numel(), "nor do they share numbers"
 
 
+def test_more_numbers_begin_with_the_same_ones_and_repeat_none() -> None:
+    few, many = (
+        keyed_uniforms(torch.arange(5), seed=3, update=7, view=1, count=count) for count in (5, 4001)
+    )
+    assert few.shape == (5, 5) and many.shape == (5, 4001)
+    assert torch.equal(few, many[:, :5])
+    assert many.unique().numel() == many.numel()
+
+
 @pytest.mark.parametrize("is_keyed", [True, False])
 def test_numbers_are_uniform_and_unrelated(is_keyed: bool) -> None:
     count = 4000
@@ -94,6 +103,8 @@ def test_numbers_come_from_the_generator_alone() -> None:
         ({"seed": -1}, r"seed: expected a number in \[0, 2\^64\), found -1"),
         ({"update": 2**32}, r"update: expected a number in \[0, 2\^32\), found 4294967296"),
         ({"view": 2**16}, r"view: .* found 65536"),
+        ({"count": 0}, "count: expected 1 to 262144 numbers a row, found 0"),
+        ({"count": 2**18 + 1}, "count: .* found 262145"),
     ],
 )
 def test_keys_out_of_range_are_refused(change: dict[str, int], message: str) -> None:

@@ -14,7 +14,7 @@ from world_model.encoder_file import fingerprint
 from world_model.layers import mlp
 from world_model.losses import info_nce
 from world_model.metrics import retrieval_accuracy
-from world_model.pretrain.method import PairMethod
+from world_model.pretrain.method import PairMethod, around_pairs, positions
 from world_model.pretrain.samples import Pairs, Rows, Samples, Views
 from world_model.towers import TowerFacts, Towers
 
@@ -23,6 +23,9 @@ LARGEST_LOG_SCALE = math.log(100.0)
 
 class CLIP(PairMethod):
     """Pixels have to find their state among all states of the batch, and states their pixels.
+
+    States near the pair's own are no negatives, nor are their pixels: of the same state alone, unless a
+    window is given.
 
     The temperature is learnt; its inverse is kept at 100 at most, by moving the parameter back after a step:
     clamped in the loss instead, it would have no gradient beyond, and never return.
@@ -49,19 +52,21 @@ class CLIP(PairMethod):
         return (self.log_scale,)
 
     def embed(self, samples: Samples, views: Views) -> Rows:
-        """Projections `pixels` and `state`, (B, P) each."""
+        """Projections `pixels` and `state`, (B, P) each, and where they are from."""
         assert isinstance(samples, Pairs)
-        return {
+        projected = {
             "pixels": self.projection(self.encoder(*self.seen(samples, views, 0))),
             "state": self.state_encoder(perceived(samples.proprio)),
         }
+        return projected | positions(samples)
 
     def losses(self, rows: Rows) -> dict[str, Tensor]:
         """Loss `contrast`, the mean of both ways."""
         scale = self.log_scale.exp()
         pixels, state = (nn.functional.normalize(rows[name], dim=1) for name in ("pixels", "state"))
+        near = around_pairs(rows, self.near_window, rows["episode"], rows["time"])
         both = [
-            info_nce(scale * query, key, temperature=1.0, similarity="dot", tile=self.tile)
+            info_nce(scale * query, key, temperature=1.0, similarity="dot", leave_out=near, tile=self.tile)
             for query, key in ((pixels, state), (state, pixels))
         ]
         return {"contrast": (both[0] + both[1]).mean() / 2}

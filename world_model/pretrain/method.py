@@ -14,7 +14,26 @@ from world_model.encoder import Encoder, perceived
 from world_model.layers import mlp
 from world_model.metrics import retrieval_accuracy
 from world_model.momentum import ema_update
+from world_model.nearness import Surroundings
 from world_model.pretrain.samples import Pairs, Rows, Samples, Views
+
+
+def positions(samples: Pairs) -> Rows:
+    """Where the halves of each pair stand, int64 (B,) each; the second one is never the earlier one."""
+    return {"episode": samples.episode, "time": samples.time, "later_time": samples.later_time}
+
+
+def around_pairs(rows: Rows, window: int, key_episode: Tensor, key_time: Tensor) -> Surroundings:
+    """Keys from `window` decisions before a pair's first half to as many after its second one.
+
+    Args:
+        rows: with `positions` of the queries.
+        window: decisions; 0 for the pair's own states and those between them.
+        key_episode: of the keys, int64 (K,).
+        key_time: of the keys, int64 (K,).
+    """
+    first, last = rows["time"] - window, rows["later_time"] + window
+    return Surroundings(rows["episode"], first, last, key_episode, key_time)
 
 
 class Method(nn.Module):

@@ -13,20 +13,9 @@ from world_model.encoder import Encoder
 from world_model.layers import mlp
 from world_model.losses import byol, info_nce, nt_xent, standardised
 from world_model.memory import EMPTY, KeyQueue
-from world_model.nearness import Surroundings, choose_far, is_near
-from world_model.pretrain.method import MomentumMethod, PairMethod
+from world_model.nearness import choose_far, is_near
+from world_model.pretrain.method import MomentumMethod, PairMethod, around_pairs, positions
 from world_model.pretrain.samples import Pairs, Rows, Samples, Views
-
-
-def _positions(samples: Pairs) -> Rows:
-    """Where the halves of each pair stand, int64 (B,) each; the second one is never the earlier one."""
-    return {"episode": samples.episode, "time": samples.time, "later_time": samples.later_time}
-
-
-def _around_pairs(rows: Rows, window: int, key_episode: Tensor, key_time: Tensor) -> Surroundings:
-    """Keys from `window` decisions before a pair's first half to as many after its second one."""
-    first, last = rows["time"] - window, rows["later_time"] + window
-    return Surroundings(rows["episode"], first, last, key_episode, key_time)
 
 
 class SimCLR(PairMethod):
@@ -41,7 +30,7 @@ class SimCLR(PairMethod):
     def embed(self, samples: Samples, views: Views) -> Rows:
         """Projections `view_1` and `view_2`, (B, P) each, and where they are from."""
         assert isinstance(samples, Pairs)
-        return super().embed(samples, views) | _positions(samples)
+        return super().embed(samples, views) | positions(samples)
 
     def losses(self, rows: Rows) -> dict[str, Tensor]:
         """Loss `contrast`."""
@@ -53,7 +42,7 @@ class SimCLR(PairMethod):
             rows["view_2"],
             temperature=options.temperature,
             decoupled=options.decoupled,
-            leave_out=_around_pairs(twice, self.near_window, twice["episode"], times),
+            leave_out=around_pairs(twice, self.near_window, twice["episode"], times),
             tile=self.tile,
         )
         return {"contrast": loss.mean()}
@@ -66,7 +55,7 @@ class _Matching(MomentumMethod):
         """Projections `query` and `key`, (B, P) each, and where they are from."""
         assert isinstance(samples, Pairs)
         rows = {"query": self.query(samples, views, 0), "key": self.key(samples, views, 1)}
-        return rows | _positions(samples)
+        return rows | positions(samples)
 
     def compared(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Queries and keys."""
@@ -104,7 +93,7 @@ class MoCo(_Matching):
             rows["key"],
             temperature=self.options.temperature,
             negatives=negatives,
-            leave_out=_around_pairs(rows, self.near_window, episode, time),
+            leave_out=around_pairs(rows, self.near_window, episode, time),
             tile=self.tile,
         )
         return {"contrast": loss.mean()}
@@ -148,7 +137,7 @@ class MoCo3(_Predicting):
     def embed(self, samples: Samples, views: Views) -> Rows:
         """Predictions and keys, (B, P) each, and where they are from."""
         assert isinstance(samples, Pairs)
-        return super().embed(samples, views) | _positions(samples)
+        return super().embed(samples, views) | positions(samples)
 
     def losses(self, rows: Rows) -> dict[str, Tensor]:
         """Loss `contrast`."""
@@ -158,7 +147,7 @@ class MoCo3(_Predicting):
                 rows[f"prediction_{i}"],
                 rows[f"key_{j}"],
                 temperature=temperature,
-                leave_out=_around_pairs(rows, self.near_window, rows["episode"], rows[time]),
+                leave_out=around_pairs(rows, self.near_window, rows["episode"], rows[time]),
                 tile=self.tile,
             )
             for i, j, time in ((1, 2, "later_time"), (2, 1, "time"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from configs.views import ViewOptions
@@ -13,7 +12,9 @@ from world_model.views.parameters import draw_parameters
 from world_model.views.pipeline import apply_view
 from world_model.views.randomness import UNIFORMS, keyed_uniforms
 
-_VECTORS = 1024  # from this view on, random numbers are those of vectors
+_VECTORS = (
+    1024  # from this view on, random numbers are those of vectors: an image's of the same row are others
+)
 
 
 class KeyedViews:
@@ -41,18 +42,15 @@ class KeyedViews:
     def vectors(self, vectors: Tensor, row: Tensor, view: int) -> Tensor:
         """Gaussian noise on every entry, and some entries set to zero, as `world_model.augment.perturb`."""
         size = vectors[0].numel()
-        blocks = range(-(-3 * size // UNIFORMS))
-        drawn = torch.cat([self._uniforms(row, _VECTORS * (1 + block) + view) for block in blocks], dim=1)[
-            :, : 3 * size
-        ].to(vectors.dtype)
+        drawn = self._uniforms(row, _VECTORS + view, 3 * size).to(vectors.dtype)
         radius, angle, choice = (part.reshape(vectors.shape) for part in drawn.split(size, dim=1))
         # Box and Muller 1958; 1 - u lies in (0, 1]
         noise = (-2 * (1 - radius).log()).sqrt() * (2 * math.pi * angle).cos()
         is_kept = choice >= self._encoder.proprio_dropout
         return (vectors + self._encoder.proprio_noise * noise) * is_kept
 
-    def _uniforms(self, row: Tensor, view: int) -> Tensor:
-        return keyed_uniforms(row, seed=self._seed, update=self._update, view=view)
+    def _uniforms(self, row: Tensor, view: int, count: int = UNIFORMS) -> Tensor:
+        return keyed_uniforms(row, seed=self._seed, update=self._update, view=view, count=count)
 
 
 class Unchanged:

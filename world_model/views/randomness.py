@@ -24,7 +24,7 @@ def draw_uniforms(count: int, generator: torch.Generator) -> Tensor:
     return torch.rand(count, UNIFORMS, generator=generator, device=generator.device, dtype=torch.float64)
 
 
-def keyed_uniforms(sample: Tensor, *, seed: int, update: int, view: int) -> Tensor:
+def keyed_uniforms(sample: Tensor, *, seed: int, update: int, view: int, count: int = UNIFORMS) -> Tensor:
     """Numbers that are a function of the arguments alone, row by row; the same on every device.
 
     Args:
@@ -32,6 +32,7 @@ def keyed_uniforms(sample: Tensor, *, seed: int, update: int, view: int) -> Tens
         seed: of the run, in [0, 2^64).
         update: or epoch: whatever tells one visit of a sample from the next, in [0, 2^32).
         view: first, second, ..., in [0, 2^16).
+        count: numbers a row, U, in [1, 2^18]; fewer are the first of more.
 
     Returns:
         In [0, 1), float64 (B, U), on the device of `sample`.
@@ -44,13 +45,15 @@ def keyed_uniforms(sample: Tensor, *, seed: int, update: int, view: int) -> Tens
     for name, value, bits in (("seed", seed, 64), ("update", update, 32), ("view", view, 16)):
         if not 0 <= value < 2**bits:
             raise ValueError(f"{name}: expected a number in [0, 2^{bits}), found {value}")
-    block = torch.arange(UNIFORMS // _WORDS, device=sample.device) + (view << 16)
+    if not 1 <= count <= _WORDS << 16:
+        raise ValueError(f"count: expected 1 to {_WORDS << 16} numbers a row, found {count}")
+    block = torch.arange(-(-count // _WORDS), device=sample.device) + (view << 16)
     row = sample[:, None]
     counter = torch.broadcast_tensors(
         block, row & _MASK, (row >> 32) & _MASK, torch.tensor(update, device=sample.device)
     )
     words = philox(torch.stack(counter, dim=-1), (seed & _MASK, seed >> 32))
-    return words.flatten(1).double() / 2**32
+    return words.flatten(1)[:, :count].double() / 2**32
 
 
 def philox(counter: Tensor, key: tuple[int, int]) -> Tensor:
