@@ -38,7 +38,7 @@ class TwoHot(nn.Module):
         self.register_buffer("centers", symexp(torch.linspace(-limit, limit, bins)), persistent=False)
 
     def is_clamped(self, value: Tensor) -> Tensor:
-        """Whether values are beyond the outermost bins, which cannot tell them from those there, bool (...)."""
+        """Whether values are beyond the outermost bins, where none can be told from another, bool (...)."""
         return (value < self.centers[0]) | (value > self.centers[-1])
 
     def decode(self, logits: Tensor) -> Tensor:
